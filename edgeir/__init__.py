@@ -1,0 +1,1 @@
+"""EdgeIR: a graph compiler for networks on edge devices."""

@@ -1,0 +1,97 @@
+"""The TVM runtime alone: no compiler library and no `tvm` package is loaded."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeir.errors import ArtifactError
+from edgeir.runtime.dtypes import carrier_dtype, numpy_dtype
+
+_CPU = 1  # DLPack's device type
+_POOLED_ALLOCATOR = 2  # of the Relax virtual machine: memory freed by one run serves the next
+
+
+@functools.cache
+def tvm_runtime() -> Any:
+    """The `tvm_ffi` module, with TVM's runtime library loaded into the process (its compiler library is not)."""
+    try:
+        import tvm_ffi
+        from tvm_ffi.libinfo import load_lib_ctypes
+
+        load_lib_ctypes("apache-tvm", "tvm_runtime", "RTLD_GLOBAL")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ArtifactError(
+            "TVM's runtime library is not installed.", got=str(error), hint="pip install apache-tvm apache-tvm-ffi"
+        ) from error
+    return tvm_ffi
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that take part at run time, as far as they are installed."""
+    versions = {}
+    for key, package in (("edgeir", "edgeir"), ("tvm", "apache-tvm"), ("tvm_ffi", "apache-tvm-ffi")):
+        try:
+            versions[key] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+class Library:
+    """A Relax executable, loaded and ready on the CPU.
+
+    Args:
+        path: the shared library. Its code is mapped here: check the machine first.
+
+    Raises:
+        ArtifactError: the library cannot be loaded or has no `main`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        runtime = tvm_runtime()
+        try:
+            # The session owns the module, so that it is unloaded with the last session that uses it.
+            module = runtime.load_module(os.fspath(path), keep_module_alive=False)
+            self._machine = module["vm_load_executable"]()
+            self._machine["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
+            self.main = self._machine["main"]
+            self.arity = int(self._machine["get_function_arity"]("main"))
+        except Exception as error:
+            raise ArtifactError(
+                "The artifact's library cannot be loaded.",
+                where=str(path),
+                expected="a Relax executable with a function main",
+                got=str(error).strip(),
+                hint="an older C library or a damaged file; compile the model again on or for this system",
+            ) from error
+
+
+def allocate(dtype: str, shape: tuple[int, ...]) -> tuple[Any, np.ndarray]:
+    """A tensor of TVM and a numpy array over the same memory, aligned as TVM's kernels assume (64 bytes)."""
+    runtime = tvm_runtime()
+    allocate_tensor = runtime.get_global_func("runtime.TVMTensorAllocWithScope")
+    carrier, wanted = carrier_dtype(dtype), numpy_dtype(dtype)
+    tensor = allocate_tensor(runtime.Shape(shape), runtime.dtype(carrier.name), runtime.device("cpu", 0), None)
+    array = np.from_dlpack(tensor)
+    array[...] = 0
+    if carrier == wanted:
+        return tensor, array
+    view = runtime.get_global_func("runtime.TVMTensorCreateView")
+    return view(tensor, runtime.Shape(shape), runtime.dtype(dtype), 0), array.view(wanted)
+
+
+def read(tensor: Any, dtype: str) -> np.ndarray:
+    """A copy of a tensor of TVM as a numpy array of its own memory."""
+    carrier, wanted = carrier_dtype(dtype), numpy_dtype(dtype)
+    if carrier == wanted:
+        return np.array(np.from_dlpack(tensor))
+    runtime = tvm_runtime()
+    view = runtime.get_global_func("runtime.TVMTensorCreateView")
+    raw = view(tensor, runtime.Shape(tensor.shape), runtime.dtype(carrier.name), 0)
+    return np.array(np.from_dlpack(raw)).view(wanted)

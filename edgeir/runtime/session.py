@@ -1,0 +1,193 @@
+"""Running an artifact."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeir.errors import ArtifactError, EdgeIRError
+from edgeir.runtime.artifact import Artifact
+from edgeir.runtime.dtypes import numpy_dtype
+from edgeir.runtime.library import Library, allocate, read
+from edgeir.runtime.manifest import Manifest, TensorSpec
+from edgeir.runtime.threads import checked_threads, use_threads
+from edgeir.targets import host_cores
+
+
+class Session:
+    """A compiled model, ready to run on this machine's CPU.
+
+    Args:
+        path: the artifact's folder.
+        threads: number of threads for parallel kernels; without it the manifest's number, or the number of cores
+            that this process may use if that is less.
+
+    Raises:
+        ArtifactError: the artifact is damaged or made for another machine; none of its code has run then.
+        EdgeIRError: `threads` is out of range.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None) -> None:
+        self._artifact = Artifact.load(path)
+        self._artifact.check()
+        manifest = self._artifact.manifest
+        self._threads = min(manifest.threads, host_cores()) if threads is None else checked_threads(threads)
+        library = Library(self._artifact.library)
+        if library.arity != len(manifest.inputs):
+            raise ArtifactError(
+                "The library does not match its manifest.",
+                where=str(self._artifact.library),
+                expected=f"{len(manifest.inputs)} inputs",
+                got=f"{library.arity} inputs",
+            )
+        self._library = library
+        self._main = library.main
+        buffers = [allocate(spec.dtype, spec.shape) for spec in manifest.inputs]
+        self._arguments = tuple(tensor for tensor, _ in buffers)
+        self._inputs = {
+            spec.name: (spec, numpy_dtype(spec.dtype), spec.shape, array)
+            for spec, (_, array) in zip(manifest.inputs, buffers, strict=True)
+        }
+        self._outputs = tuple((spec.name, spec.dtype) for spec in manifest.outputs)
+        # The input buffers and the virtual machine's registers serve one run at a time.
+        self._lock = threading.Lock()
+        self._outputs_checked = False
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Name, dtype and shape of every input, in the model's order."""
+        return self._artifact.manifest.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Name, dtype and shape of every output, in the model's order."""
+        return self._artifact.manifest.outputs
+
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact on disk."""
+        return self._artifact
+
+    @property
+    def manifest(self) -> Manifest:
+        """All that the artifact says of itself."""
+        return self._artifact.manifest
+
+    @property
+    def threads(self) -> int:
+        """Number of threads that parallel kernels are asked to use."""
+        return self._threads
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Run the model once. Several threads may call it; the runs of one session take turns.
+
+        Args:
+            inputs: an array for each input, of exactly its dtype and shape (in any memory order). Python numbers and
+                lists of them, which have no dtype, are taken where the dtype can hold them: a float may be rounded,
+                an integer must fit.
+
+        Returns:
+            A new array for each output, which nothing changes later.
+
+        Raises:
+            EdgeIRError: a name is missing or unknown, or an array has the wrong dtype or shape.
+            ArtifactError: the library failed, or gave something else than its manifest says.
+        """
+        slots = self._inputs
+        if inputs.keys() != slots.keys():
+            raise _wrong_names(tuple(slots), inputs)
+        with self._lock:
+            for name, (spec, dtype, shape, buffer) in slots.items():
+                value = inputs[name]
+                if type(value) is not np.ndarray or value.dtype != dtype or value.shape != shape:
+                    value = _converted(value, spec)
+                buffer[...] = value
+            use_threads(self._threads)
+            try:
+                result = self._main(*self._arguments)
+            except Exception as error:
+                raise ArtifactError(
+                    "The artifact's library failed while running.",
+                    where=str(self._artifact.library),
+                    details=str(error).strip(),
+                ) from error
+            if not self._outputs_checked:
+                self._check_outputs(result)
+            # Copies: the library may return one of its constants, an input, or the same tensor twice.
+            if len(self._outputs) == 1 and hasattr(result, "__dlpack__"):
+                ((name, dtype_name),) = self._outputs
+                return {name: read(result, dtype_name)}
+            return {
+                name: read(tensor, dtype_name) for (name, dtype_name), tensor in zip(self._outputs, result, strict=True)
+            }
+
+    def _check_outputs(self, result: Any) -> None:
+        tensors = [result] if hasattr(result, "__dlpack__") else list(result)
+        got = [f"{tensor.dtype}{list(tensor.shape)}" for tensor in tensors]
+        expected = [f"{spec.dtype}{list(spec.shape)}" for spec in self.outputs]
+        if got != expected:
+            raise ArtifactError(
+                "The library's outputs do not match its manifest.",
+                where=str(self._artifact.library),
+                expected=", ".join(expected),
+                got=", ".join(got),
+            )
+        self._outputs_checked = True
+
+
+def _wrong_names(expected: tuple[str, ...], inputs: Mapping[str, Any]) -> EdgeIRError:
+    missing = [name for name in expected if name not in inputs]
+    unknown = [str(name) for name in inputs if name not in expected]
+    what = f"Missing inputs: {', '.join(missing)}." if missing else f"Unknown inputs: {', '.join(unknown)}."
+    return EdgeIRError(what, where="Session.run", expected=", ".join(expected), got=", ".join(map(str, inputs)))
+
+
+def _converted(value: Any, spec: TensorSpec) -> np.ndarray:
+    """`value` as an array of the input's dtype and shape, without any change of an array's dtype."""
+    dtype = numpy_dtype(spec.dtype)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise _wrong_value(spec, f"{type(value).__name__}: {error}") from error
+    if array.dtype != dtype and isinstance(value, bool | int | float | list | tuple):
+        array = _from_python(array, spec)
+    if array.dtype != dtype:
+        raise _wrong_value(
+            spec, f"{array.dtype} of shape {array.shape}", hint=f"convert it with .astype({spec.dtype!r})"
+        )
+    if array.shape != spec.shape:
+        raise _wrong_value(spec, f"{array.dtype} of shape {array.shape}")
+    return array
+
+
+def _from_python(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """Python numbers, which numpy has made int64, float64 or bool, as the input's dtype if it can hold them."""
+    dtype = numpy_dtype(spec.dtype)
+    if array.size == 0:
+        return array.astype(dtype)
+    floating = dtype.kind not in "biu"
+    if array.dtype.kind not in ("iuf" if floating else "iu") or dtype.kind == "b":
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = array.astype(dtype)
+    if floating:
+        held = bool(np.array_equal(np.isfinite(converted.astype(np.float64)), np.isfinite(array)))
+    else:
+        held = bool(np.array_equal(converted, array))
+    if not held:
+        raise _wrong_value(spec, f"values that {spec.dtype} cannot hold")
+    return converted
+
+
+def _wrong_value(spec: TensorSpec, got: str, hint: str | None = None) -> EdgeIRError:
+    return EdgeIRError(
+        f"Input {spec.name!r} has the wrong type or shape.",
+        where=f"Session.run, input {spec.name!r}",
+        expected=f"{spec.dtype} of shape {spec.shape}",
+        got=got,
+        hint=hint,
+    )

@@ -1,0 +1,133 @@
+"""Stages and schedule steps that the convolution templates share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from tvm import te, tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from edgeir.errors import EdgeIRError
+from edgeir.schedules.conv_problem import ConvProblem
+from edgeir.schedules.task import Task
+from edgeir.schedules.template import Config
+
+PAD = "conv_pad"
+ACCUMULATE = "conv_accumulate"
+RESULT = "conv_result"
+
+
+def check_config(name: str, config: Config, space: Mapping[str, Sequence[int | str | bool]]) -> None:
+    """Raises `EdgeIRError` unless `config` has exactly the knobs of `space`, each with one of its values."""
+    if set(config) != set(space):
+        raise EdgeIRError("wrong knobs", where=name, expected=sorted(space), got=sorted(config))
+    for knob, values in space.items():
+        if config[knob] not in values:
+            raise EdgeIRError(
+                f"knob `{knob}` is outside its space", where=name, expected=list(values), got=config[knob]
+            )
+
+
+def zero_padded(x: te.Tensor, problem: ConvProblem, first_spatial: int = 2) -> te.Tensor:
+    """The input with its zeros around each spatial axis, cut to what the outputs read."""
+    if not problem.padded:
+        return x
+    rank = problem.rank
+    shape = [int(extent) for extent in x.shape]
+    for axis in range(rank):
+        shape[first_spatial + axis] = problem.padded_extent(axis)
+
+    def element(*index: tirx.Var) -> tirx.PrimExpr:
+        inside, position = [], list(index)
+        for axis in range(rank):
+            place = first_spatial + axis
+            begin, extent = problem.pads_begin[axis], problem.in_spatial[axis]
+            position[place] = index[place] - begin
+            if begin:
+                inside.append(index[place] >= begin)
+            if problem.padded_extent(axis) > begin + extent:
+                inside.append(index[place] < begin + extent)
+        return tirx.if_then_else(tirx.all(*inside), x(*position), tirx.const(0.0, str(x.dtype)))
+
+    return te.compute(shape, element, name=PAD)
+
+
+def workspace_bytes(problem: ConvProblem, x: te.Tensor | Sequence[int]) -> int:
+    """Bytes of the padded copy of an input of the given physical shape; 0 where there is nothing to pad."""
+    if not problem.padded:
+        return 0
+    shape = [int(extent) for extent in (x.shape if isinstance(x, te.Tensor) else x)]
+    for axis in range(problem.rank):
+        shape[2 + axis] = problem.padded_extent(axis)
+    return int(np.prod(shape)) * 4
+
+
+def new_schedule(task: Task, placeholders: Sequence[te.Tensor], outputs: Sequence[te.Tensor]) -> Schedule:
+    """A schedule of the kernel whose PrimFunc carries the task's name."""
+    func = te.create_prim_func([*placeholders, *outputs])
+    return Schedule(func.with_attr("global_symbol", task.name), error_render_level="fast")
+
+
+def _name(schedule: Schedule, block: SBlockRV) -> str:
+    return schedule.get(block).name_hint
+
+
+def inline_epilogue(schedule: Schedule) -> SBlockRV:
+    """Inlines everything after the accumulation into the one output block, and returns that block.
+
+    Stages before the accumulation (the padded copy, a prologue) stay as they are.
+    """
+    before = producers_of_accumulation(schedule)
+    kept = {_name(schedule, block) for block in before} | {ACCUMULATE}
+    root = schedule.get_sblock("root")
+    outputs = []
+    for block in schedule.get_child_blocks(root):
+        if _name(schedule, block) in kept:
+            continue
+        if schedule.get_consumers(block):
+            schedule.compute_inline(block)
+        else:
+            outputs.append(block)
+    if len(outputs) != 1:
+        raise EdgeIRError("the template needs one output", expected=1, got=len(outputs))
+    return outputs[0]
+
+
+def producers_of_accumulation(schedule: Schedule) -> list[SBlockRV]:
+    """The blocks that the accumulation depends on, in no particular order."""
+    found: dict[str, SBlockRV] = {}
+    waiting = [schedule.get_sblock(ACCUMULATE)]
+    while waiting:
+        for block in schedule.get_producers(waiting.pop()):
+            name = _name(schedule, block)
+            if name not in found:
+                found[name] = block
+                waiting.append(block)
+    return list(found.values())
+
+
+def schedule_copies(schedule: Schedule, parallel: bool) -> None:
+    """Schedules the stages before the accumulation as loops over memory: outer axes in parallel, inner as vectors."""
+    for block in producers_of_accumulation(schedule):
+        loops = schedule.get_loops(block)
+        if not loops:
+            continue
+        schedule_elementwise(schedule, loops, parallel)
+
+
+def schedule_elementwise(schedule: Schedule, loops: Sequence[LoopRV], parallel: bool, lanes: int = 16) -> None:
+    """Vectorises the innermost loop (cut to `lanes` if longer) and runs all but the last two loops in parallel."""
+    inner = loops[-1]
+    extent = int(schedule.get(inner).extent)
+    if extent > lanes:
+        _, inner = schedule.split(inner, [None, lanes])
+    schedule.vectorize(inner)
+    if parallel and len(loops) > 2:
+        schedule.parallel(schedule.fuse(*loops[:-2]))
+
+
+def loop_extents(schedule: Schedule, loops: Sequence[LoopRV]) -> list[int]:
+    """The constant extents of loops."""
+    return [int(schedule.get(loop).extent) for loop in loops]

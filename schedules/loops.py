@@ -1,0 +1,223 @@
+"""Loop transformations that every CPU template shares: vector loops without a ragged cliff, reductions, threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.stmt import SBlock
+
+from edgeir.schedules import analysis
+from edgeir.targets.target import Target
+
+PARTITION = "pragma_loop_partition_hint"
+"""Loop annotation: TVM cuts the loop where the bounds test becomes true, so that only the tail is tested."""
+
+# Launching the thread pool costs several microseconds; below this many cycles of work it does not pay.
+_PARALLEL_CYCLES = 50_000
+# From this many vectors on, a row reduction keeps several accumulators, to hide the latency of an addition.
+_LONG_ROW_VECTORS = 32
+_ACCUMULATORS = 4
+
+
+def partition_tail(schedule: Schedule, loop: Any) -> None:
+    """Lets the loop run without bounds tests except in its last iteration."""
+    if analysis.extent(schedule, loop) > 1:
+        schedule.annotate(loop, PARTITION, 1)
+
+
+def vectorize(schedule: Schedule, loop: Any, width: int) -> tuple[Any | None, Any]:
+    """Makes vectors of `width` elements of the loop.
+
+    Returns:
+        The loop over the vectors (None where one vector holds the whole loop) and the vector loop.
+    """
+    length = analysis.extent(schedule, loop)
+    if length <= width:
+        schedule.vectorize(loop)
+        return None, loop
+    outer, inner = schedule.split(loop, factors=[None, width])
+    schedule.vectorize(inner)
+    if length % width:
+        partition_tail(schedule, outer)
+    return outer, inner
+
+
+def _linear_in(access: analysis.Access, axes: Sequence[tirx.Var], extents: Sequence[int]) -> bool:
+    """Whether the access ignores all the axes, or walks them as one contiguous run."""
+    if not any(analysis.uses(index, axis) for index in access.indices for axis in axes):
+        return True
+    if analysis.trailing_axes_in_order(access, axes) < len(axes):
+        return False
+    inner_shape = [int(d) for d in access.buffer.shape[len(access.buffer.shape) - len(axes) + 1 :]]
+    return inner_shape == list(extents[1:])
+
+
+def fusible(block: SBlock, axes: Sequence[tirx.Var], extents: Sequence[int], accesses: list[analysis.Access]) -> int:
+    """How many of the last axes every access treats as one contiguous run."""
+    count = 1
+    for candidate in range(2, len(axes) + 1):
+        if all(_linear_in(access, axes[-candidate:], extents[-candidate:]) for access in accesses):
+            count = candidate
+    return count
+
+
+def vectorize_spatial(schedule: Schedule, block: Any, depth: int, target: Target) -> None:
+    """Vectorises a block that computes each element by itself, below its first `depth` loops.
+
+    Neighbouring loops are fused where every access is contiguous across them. A loop whose body tests its own index
+    (padding, concatenation) is cut where the tests change instead.
+    """
+    body = schedule.get(block)
+    loops = list(schedule.get_loops(block))[depth:]
+    if not loops or not analysis.is_plain(body) or not body.body.indices:
+        return
+    accesses = [*analysis.loads(body), analysis.store(body)]
+    axes = [axis.var for axis in body.iter_vars]
+    if depth == 0 and len(loops) == len(axes) > 1:
+        count = fusible(body, axes, [analysis.extent(schedule, loop) for loop in loops], accesses)
+        tested = any(analysis.branches_on(body, axis) for axis in axes[-count:])
+        if count > 1 and not tested:
+            loops[-count:] = [schedule.fuse(*loops[-count:])]
+    last = loops[-1]
+    moving = _axes_of_loop(schedule, block, last)
+    if not any(analysis.uses(body.body.indices[-1], axis) for axis in moving):
+        return
+    tested_axes = [axis for axis in axes if analysis.branches_on(body, axis)]
+    if any(axis.same_as(other) for axis in moving for other in tested_axes):
+        if schedule.get(last).kind == tirx.ForKind.SERIAL:
+            partition_tail(schedule, last)
+        return
+    width = target.lanes(analysis.element_bits(body))
+    if width < 2 or analysis.extent(schedule, last) < 2 or not analysis.has_vector_dtypes(body):
+        return
+    vectorize(schedule, last, width)
+
+
+def _axes_of_loop(schedule: Schedule, block: Any, loop: Any) -> list[tirx.Var]:
+    binding = analysis.realize(schedule, block)
+    if binding is None:
+        return []
+    variable = schedule.get(loop).loop_var
+    return [
+        axis.var
+        for axis, value in zip(binding.block.iter_vars, binding.iter_values, strict=True)
+        if analysis.uses(value, variable)
+    ]
+
+
+def lane_reduction(schedule: Schedule, block: Any, target: Target) -> bool:
+    """Splits a reduction along contiguous memory into one partial result per lane.
+
+    Works on a block in a loop nest of its own. The partial results become a block that `reduce_vectors` vectorises.
+
+    Returns:
+        Whether the block was split; it is not where the reduction is short or walks memory in steps.
+    """
+    body = schedule.get(block)
+    if not analysis.is_plain(body) or not analysis.is_reduction(body) or not analysis.has_vector_dtypes(body):
+        return False
+    reduce_axes = [axis.var for axis in body.iter_vars if int(axis.iter_type) == tirx.IterVar.CommReduce]
+    loops, kinds = list(schedule.get_loops(block)), analysis.loop_kinds(schedule, block)
+    reduce_loops = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == "reduce"]
+    accesses = analysis.loads(body)
+    if len(reduce_loops) != len(reduce_axes) or not reduce_axes or not accesses:
+        return False
+    largest = max(accesses, key=lambda access: analysis.size(access.buffer))
+    contiguous = analysis.contiguous_axis(largest, [axis.var for axis in body.iter_vars])
+    if contiguous is None or not contiguous.same_as(reduce_axes[-1]) or analysis.branches_on(body, contiguous):
+        return False
+    extents = [analysis.extent(schedule, loop) for loop in reduce_loops]
+    count = fusible(body, reduce_axes, extents, accesses)
+    loop = schedule.fuse(*reduce_loops[-count:]) if count > 1 else reduce_loops[-1]
+    width, length = target.lanes(analysis.element_bits(body)), analysis.extent(schedule, loop)
+    if width < 2 or length < 2 * width:
+        return False
+    if length >= _LONG_ROW_VECTORS * width:
+        width *= _ACCUMULATORS
+    _, lane = schedule.split(loop, factors=[None, width])
+    schedule.rfactor(lane, factor_axis=len(body.body.indices))
+    return True
+
+
+def reduce_vectors(schedule: Schedule, block: Any, depth: int, target: Target) -> None:
+    """Orders a reduction so that its innermost loop is a vector of results, below its first `depth` loops."""
+    body = schedule.get(block)
+    if not analysis.is_plain(body) or not body.body.indices or not analysis.has_vector_dtypes(body):
+        return
+    kinds, loops = analysis.loop_kinds(schedule, block)[depth:], list(schedule.get_loops(block))[depth:]
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == "spatial"]
+    reduce = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == "reduce"]
+    if not spatial or not reduce or len(spatial) + len(reduce) != len(loops):
+        return
+    last = next(
+        (
+            loop
+            for loop in reversed(spatial)
+            if any(analysis.uses(body.body.indices[-1], axis) for axis in _axes_of_loop(schedule, block, loop))
+        ),
+        None,
+    )
+    width = target.lanes(analysis.element_bits(body))
+    if last is None or width < 2 or analysis.extent(schedule, last) < 2:
+        return
+    moving = _axes_of_loop(schedule, block, last)
+    if any(analysis.branches_on(body, axis) for axis in moving):
+        return
+    others = [loop for loop in spatial if not schedule.get(loop).same_as(schedule.get(last))]
+    length = analysis.extent(schedule, last)
+    name = "reduce.partial"
+    if length <= width or (name and length <= _ACCUMULATORS * width and length % width == 0):
+        schedule.reorder(*others, *reduce, last)
+        schedule.vectorize(last)
+    else:
+        factor = next((n for n in (4, 3, 2) if length % (n * width) == 0), 1) * width
+        outer, inner = schedule.split(last, factors=[None, factor])
+        schedule.reorder(*others, outer, *reduce, inner)
+        schedule.vectorize(inner)
+        if length % factor:
+            partition_tail(schedule, outer)
+    first = reduce[0]
+    initial = schedule.decompose_reduction(block, first)
+    del initial
+    lanes_axis = schedule.get(reduce[-1])
+    del lanes_axis
+    for loop in reduce:
+        if _has_bounds_test(schedule, block):
+            partition_tail(schedule, loop)
+
+
+def _has_bounds_test(schedule: Schedule, block: Any) -> bool:
+    binding = analysis.realize(schedule, block)
+    return binding is not None and not isinstance(binding.predicate, tirx.IntImm)
+
+
+def work(schedule: Schedule, block: Any, target: Target) -> float:
+    """Rough cycles that the block takes on one core."""
+    body = schedule.get(block)
+    if not analysis.is_plain(body):
+        return 0.0
+    lanes = target.lanes(32) if analysis.has_vector_dtypes(body) else 1
+    return analysis.iterations(schedule, block) * max(1.0, analysis.cost(body)) / max(1, lanes)
+
+
+def worth_threads(cycles: float, target: Target) -> bool:
+    """Whether that much work is worth waking the other cores."""
+    return target.cores > 1 and cycles >= _PARALLEL_CYCLES
+
+
+def parallelize(schedule: Schedule, loops: Sequence[Any], cycles: float, target: Target) -> None:
+    """Runs the outer loops, fused, on all cores where the work is worth it."""
+    plain = []
+    for loop in loops:
+        node = schedule.get(loop)
+        if node.kind != tirx.ForKind.SERIAL or node.annotations:
+            break
+        plain.append(loop)
+    if not plain or not worth_threads(cycles, target):
+        return
+    fused = schedule.fuse(*plain) if len(plain) > 1 else plain[0]
+    if analysis.extent(schedule, fused) > 1:
+        schedule.parallel(fused)

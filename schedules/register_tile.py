@@ -1,0 +1,97 @@
+"""Register tiles computed from a target's description: how many outputs of a kernel to keep in SIMD registers.
+
+The inner kernels multiply one broadcast input element (per pixel) with vectors of weights (per channel vector). A tile
+of `pixels` x `vectors` accumulators needs `pixels * vectors` registers for the sums, `vectors` for the weights and one
+for the broadcast input. It runs at the FMA peak when it holds at least latency x issue-rate independent sums and
+when its loads do not outnumber the load ports (the analysis of Goto and van de Geijn, "Anatomy of high-performance
+matrix multiplication", ACM TOMS 34(3), 2008, and of Low et al., "Analytical modeling is enough for high-performance
+BLIS", ACM TOMS 43(2), 2016).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgeir.targets.target import Target
+
+LOADS_PER_CYCLE = 2
+"""Vector or broadcast loads issued per cycle by every core that the project targets (a slower core only loses rank)."""
+
+STEP_OVERHEAD = 0.5
+"""Cycles of loop control for each step of the reduction: breaks ties in favour of larger tiles."""
+
+
+@dataclass(frozen=True)
+class RegisterTile:
+    """A tile of output kept in registers: `rows` x `columns` pixels of `blocks` channel blocks."""
+
+    rows: int
+    columns: int
+    blocks: int
+
+
+def vectors_per_block(block: int, target: Target, dtype_bits: int = 32) -> int:
+    """SIMD registers that one channel block of `block` elements fills."""
+    return max(1, math.ceil(block / target.lanes(dtype_bits)))
+
+
+def registers_needed(pixels: int, vectors: int, target: Target) -> int:
+    """SIMD registers of a tile: sums, weights, the broadcast input, and a product where there is no FMA."""
+    return pixels * vectors + vectors + (1 if target.fma else 2)
+
+
+def step_cycles(pixels: int, vectors: int, target: Target) -> float:
+    """Cycles for one step of the reduction on a tile: bound by FMA issue, FMA latency or loads."""
+    multiplies = pixels * vectors
+    loads = pixels + vectors
+    return max(multiplies / target.fma_per_cycle, float(target.fma_latency), loads / LOADS_PER_CYCLE) + STEP_OVERHEAD
+
+
+def divisors(value: int, limit: int) -> list[int]:
+    """The divisors of `value` up to `limit`, ascending."""
+    return [d for d in range(1, min(value, limit) + 1) if value % d == 0]
+
+
+def _pieces(extent: int, tile: int) -> list[tuple[int, int]]:
+    """(how many, extent) of the full tiles and of the tail when `extent` is cut into tiles of `tile`."""
+    pieces = [(extent // tile, tile), (1, extent % tile)]
+    return [(count, size) for count, size in pieces if count and size]
+
+
+def total_cycles(rows: int, columns: int, blocks: int, tile: RegisterTile, vectors: int, target: Target) -> float:
+    """Cycles per reduction step summed over all tiles of an output of `rows` x `columns` pixels and `blocks` blocks."""
+    total = 0.0
+    for row_count, row_extent in _pieces(rows, tile.rows):
+        for column_count, column_extent in _pieces(columns, tile.columns):
+            cycles = step_cycles(row_extent * column_extent, tile.blocks * vectors, target)
+            total += row_count * column_count * cycles
+    return total * math.ceil(blocks / tile.blocks)
+
+
+def choose_tile(rows: int, columns: int, blocks: int, block: int, target: Target, max_rows: int = 1) -> RegisterTile:
+    """The register tile with the fewest cycles for an output of `rows` x `columns` pixels.
+
+    Args:
+        rows: output rows (1 where the pixels are flattened).
+        columns: output columns, or all pixels.
+        blocks: channel blocks; the tile's `blocks` divides it.
+        block: elements of a channel block.
+        target: the machine.
+        max_rows: the most rows that a tile may span. Only a tile of whole rows spans several.
+    """
+    vectors = vectors_per_block(block, target)
+    best, best_key = RegisterTile(1, 1, 1), (math.inf, 0)
+    for tile_blocks in divisors(blocks, 8):
+        budget = target.vector_registers
+        for tile_rows in range(1, min(rows, max_rows) + 1):
+            for tile_columns in range(1, columns + 1):
+                if registers_needed(tile_rows * tile_columns, tile_blocks * vectors, target) > budget:
+                    break
+                if tile_rows > 1 and tile_columns < columns:
+                    continue
+                tile = RegisterTile(tile_rows, tile_columns, tile_blocks)
+                key = (total_cycles(rows, columns, blocks, tile, vectors, target), -tile_rows * tile_columns)
+                if key < best_key:
+                    best, best_key = tile, key
+    return best

@@ -1,0 +1,97 @@
+"""What a schedule template is given (a task) and what it returns (a kernel)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import tvm
+from tvm import te
+
+AnchorCompute = Callable[[Sequence[te.Tensor]], te.Tensor]
+"""Computes the anchor's output tensor from its input tensors (bias excluded: it belongs to the epilogue)."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor as it lies in memory: physical shape, dtype and layout (`NCHW`, `NCHW16c`, "" for plain)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str = ""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One argument of the kernel. A constant's value is known at compile time, so a template may pack it."""
+
+    name: str
+    spec: TensorSpec
+    constant: bool = False
+
+
+class Build(Protocol):
+    """Lays out the kernel's whole computation in TE.
+
+    Args:
+        anchor: how to compute the anchor (None: the plain definition).
+        packed: for a constant operand's index, the shape of its packed form, which then is the shape of the
+            placeholder handed to `anchor`.
+
+    Returns:
+        The placeholders, one per operand in order, and the output tensors. A bias, the epilogue (elementwise and
+        broadcast operators after the anchor) and the prologue (injective operators before it) are TE stages of
+        their own; the anchor's stage is whatever `anchor` returned.
+    """
+
+    def __call__(
+        self, anchor: AnchorCompute | None = None, packed: Mapping[int, tuple[int, ...]] | None = None
+    ) -> tuple[list[te.Tensor], list[te.Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fused node, seen from a schedule template.
+
+    Attributes:
+        name: symbol name of the kernel.
+        anchor: op name of the anchor (`conv`, `matmul`, `softmax`, …), or the pattern (`elementwise`,
+            `injective`, `reduction`, `opaque`) of a group that has none.
+        attributes: the anchor's attributes (for `conv`: strides, padding, dilations, groups).
+        anchor_inputs: the anchor's inputs without bias; physical shapes.
+        anchor_output: the anchor's output.
+        anchor_operands: for each anchor input, the index of the operand that it is read from directly, or None
+            when the body computes it.
+        operands: the kernel's arguments, in order.
+        outputs: the kernel's results, in order.
+        build: lays out the computation.
+        key: text that identifies the computation: equal keys, equal kernels.
+    """
+
+    name: str
+    anchor: str
+    attributes: Mapping[str, Any]
+    anchor_inputs: tuple[TensorSpec, ...]
+    anchor_output: TensorSpec
+    anchor_operands: tuple[int | None, ...]
+    operands: tuple[Operand, ...]
+    outputs: tuple[TensorSpec, ...]
+    build: Build
+    key: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A scheduled kernel.
+
+    Attributes:
+        func: the scheduled PrimFunc; arguments: operands in order, then outputs.
+        pack: for a constant operand's index, how its (physical) array is packed before it is stored.
+        workspace_bytes: temporary memory that the kernel allocates when it runs.
+    """
+
+    func: tvm.tirx.PrimFunc
+    pack: Mapping[int, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
+    workspace_bytes: int = 0

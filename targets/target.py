@@ -1,0 +1,138 @@
+"""What a compiler must know of a machine: triple, instruction set, registers and caches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from edgeir.errors import EdgeIRError
+
+
+@dataclass(frozen=True)
+class Target:
+    """One machine to compile for. Plain data: nothing here needs TVM.
+
+    Attributes:
+        name: the preset or text that it was made from (`host`, `x86-64-v3`, `cortex-a72`).
+        triple: LLVM target triple.
+        cpu: LLVM `-mcpu` name, or "" for the triple's generic processor.
+        features: LLVM feature names beyond `cpu`, each with its sign (`+avx512vnni`).
+        required: CPU features that a machine must report before code for this target may be loaded, in the
+            names that the operating system uses (`avx2`, `fma`, `asimd`).
+        vector_bits: width of one SIMD register in bits (0: scalar machine).
+        vector_registers: number of SIMD registers.
+        fma: whether one instruction multiplies and adds.
+        fma_per_cycle: vector FMAs issued per cycle and core.
+        fma_latency: cycles from an FMA to its dependent FMA.
+        l1_bytes, l2_bytes, l3_bytes: data cache sizes per core (l3: shared); 0 where there is none.
+        cores: default number of threads.
+        kind: TVM target kind (`llvm`, `cuda`).
+    """
+
+    name: str
+    triple: str
+    cpu: str = ""
+    features: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    vector_bits: int = 128
+    vector_registers: int = 16
+    fma: bool = False
+    fma_per_cycle: int = 1
+    fma_latency: int = 4
+    l1_bytes: int = 32 * 1024
+    l2_bytes: int = 512 * 1024
+    l3_bytes: int = 0
+    cores: int = 1
+    kind: str = "llvm"
+
+    @property
+    def architecture(self) -> str:
+        """The triple's first part in one spelling: `x86_64`, `aarch64`, `arm`, `riscv64`, `wasm32`, …"""
+        return architecture_of(self.triple)
+
+    def lanes(self, dtype_bits: int = 32) -> int:
+        """Elements of `dtype_bits` bits in one SIMD register; 1 on a scalar machine."""
+        return max(1, self.vector_bits // dtype_bits)
+
+    def has(self, feature: str) -> bool:
+        """Whether code for this target may use a CPU feature.
+
+        Args:
+            feature: the operating system's name (`avx512_vnni`, `asimddp`), as in `required`.
+        """
+        return feature in self.required
+
+    def with_cores(self, cores: int) -> Target:
+        """The same machine with another default number of threads (at least 1)."""
+        if cores < 1:
+            raise EdgeIRError("A target needs at least one core.", where="cores", expected="an integer ≥ 1", got=cores)
+        return replace(self, cores=cores)
+
+    def tvm_config(self) -> dict[str, Any]:
+        """The dictionary that `tvm.target.Target` takes."""
+        config: dict[str, Any] = {"kind": self.kind, "mtriple": self.triple, "num-cores": self.cores}
+        if self.cpu:
+            config["mcpu"] = self.cpu
+        if self.features:
+            config["mattr"] = list(self.features)
+        if self.architecture == "wasm32":
+            # TVM knows no register width for wasm and warns at every compilation unless told.
+            config["vector-width"] = self.vector_bits
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values; `from_dict` reads them back to an equal target."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @staticmethod
+    def from_dict(data: object) -> Target:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            EdgeIRError: `data` is not a mapping with exactly the fields of a target, each of its type.
+        """
+        names = [field.name for field in fields(Target)]
+        if not isinstance(data, Mapping):
+            raise EdgeIRError("A target must be a mapping.", expected=f"keys {names}", got=type(data).__name__)
+        missing = [name for name in names if name not in data]
+        unknown = sorted(str(key) for key in data if key not in names)
+        if missing or unknown:
+            raise EdgeIRError(
+                "The description of a target has the wrong keys.",
+                expected=f"keys {names}",
+                got=f"missing {missing}, unknown {unknown}",
+            )
+        values = {field.name: _checked(field.name, str(field.type), data[field.name]) for field in fields(Target)}
+        return Target(**values)
+
+
+def architecture_of(triple: str) -> str:
+    """The architecture of an LLVM triple or of `platform.machine()`, in LLVM's most usual spelling."""
+    first = triple.lower().split("-", 1)[0]
+    if first in ("amd64", "x86_64", "x64"):
+        return "x86_64"
+    if first in ("arm64", "aarch64", "arm64e"):
+        return "aarch64"
+    if first in ("x86", "i386", "i486", "i586", "i686"):
+        return "i386"
+    if first.startswith(("armv", "thumbv")) or first in ("arm", "thumb"):
+        return "arm"
+    return first
+
+
+def _checked(name: str, kind: str, value: object) -> Any:
+    """`value` as the field's type (`str`, `int`, `bool` or a tuple of `str`), or an error that names the field."""
+    good = False
+    if kind == "str":
+        good = isinstance(value, str) and (value != "" or name == "cpu")
+    elif kind == "bool":
+        good = isinstance(value, bool)
+    elif kind == "int":
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    elif isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if not good:
+        expected = {"int": "an integer ≥ 0", "str": "a string", "bool": "true or false"}.get(kind, "a list of strings")
+        raise EdgeIRError("A field of a target has the wrong type.", where=name, expected=expected, got=repr(value))
+    return value
