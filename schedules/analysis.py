@@ -72,7 +72,6 @@ def is_plain(block: SBlock) -> bool:
         isinstance(block.body, tirx.BufferStore)
         and len(block.writes) == 1
         and all(int(axis.iter_type) in (_SPATIAL, _REDUCE) for axis in block.iter_vars)
-        and not block.annotations.get("schedule_rule")
     )
 
 
@@ -144,6 +143,11 @@ def element_bits(block: SBlock) -> int:
 def _bits(dtype: Any) -> int:
     digits = "".join(c for c in str(dtype) if c.isdigit())
     return int(digits) if digits else 8
+
+
+def element_bytes(dtype: str) -> int:
+    """Bytes of one element in memory; a bool takes one."""
+    return max(1, (_bits(dtype) if dtype != "bool" else 8) // 8)
 
 
 def has_vector_dtypes(block: SBlock) -> bool:

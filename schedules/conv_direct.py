@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from tvm import te
 from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV
 
 from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
 from edgeir.schedules.conv_stages import (
@@ -180,22 +181,34 @@ def schedule_tile(
         o, b, inner = schedule.split(o, [None, blocks, block])
     h, row = schedule.split(h, [None, tile[0]])
     w, column = schedule.split(w, [None, tile[1]])
-    order = (n, o, h) if outer == "channels" else (n, h, o)
-    schedule.reorder(*order, w, row, column, b, inner)
+    whole_rows = problem.out_spatial[0] % tile[0] == 0
+    if not whole_rows:
+        order = (n, o)
+    else:
+        order = (n, o, h) if outer == "channels" else (n, h, o)
+    schedule.reorder(*order, *(() if whole_rows else (h,)), w, row, column, b, inner)
     if vector:
         schedule.vectorize(inner)
     for loop in (row, column, b):
         schedule.unroll(loop)
     schedule.compute_at(acc, w, preserve_unit_loops=True)
+    for loop in (w,) if whole_rows else (h, w):
+        cut_tail(schedule, loop)
     schedule.parallel(schedule.fuse(*order))
     accumulate_in_registers(schedule, reduction=4)
+
+
+def cut_tail(schedule: Schedule, loop: LoopRV) -> None:
+    """Has the last, partial tile of a loop compiled by itself, so that full tiles carry no conditions."""
+    schedule.annotate(loop, "pragma_loop_partition_hint", 1)
 
 
 def accumulate_in_registers(schedule: Schedule, reduction: int) -> None:
     """Orders the loops of the sums as reduction, pixels, channel blocks, vector, all but the first unrolled.
 
     Blocks vary fastest: each input element is then broadcast once and dies before the next is loaded. The other way
-    round, the compiler keeps one register per pixel for the broadcasts and spills the sums.
+    round, the compiler keeps one register per pixel for the broadcasts and spills the sums. The sums stay in `global`
+    scope: TVM puts only that on the stack, whence LLVM puts it in registers; `local` becomes a heap workspace.
     """
     acc = schedule.get_sblock(ACCUMULATE)
     loops = schedule.get_loops(acc)
@@ -210,4 +223,3 @@ def accumulate_in_registers(schedule: Schedule, reduction: int) -> None:
     for loop in (h, w, b):
         schedule.unroll(loop)
     schedule.vectorize(v)
-    schedule.set_scope(acc, 0, "local")

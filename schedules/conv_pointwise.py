@@ -8,12 +8,13 @@ pixels are walked in chunks whose input stays in the second-level cache while al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from tvm import te
 from tvm.s_tir import Schedule
 
-from edgeir.schedules.conv_direct import accumulate_in_registers, pack_weight, packed_shape
+from edgeir.schedules.conv_direct import accumulate_in_registers, cut_tail, pack_weight, packed_shape
 from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
 from edgeir.schedules.conv_stages import (
     ACCUMULATE,
@@ -23,10 +24,14 @@ from edgeir.schedules.conv_stages import (
     new_schedule,
     schedule_copies,
 )
-from edgeir.schedules.register_tile import choose_tile, divisors
+from edgeir.schedules.register_tile import choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.targets.target import Target
+
+
+SMALLEST_CHUNK = 48
+"""Pixels below which a chunk costs more in repeated weight loads than it gains."""
 
 
 def accumulate_pixels(problem: ConvProblem, blocks: int, x: te.Tensor, w: te.Tensor) -> te.Tensor:
@@ -63,31 +68,37 @@ class ConvPointwise:
         return whole and ones and not problem.padded and problem.weight_operand is not None
 
     def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
-        """Pixels and channel blocks of a register tile, pixel tiles of a chunk, and which loop is outermost."""
+        """Pixels and channel blocks of a register tile, pixels of a chunk, and which loop is outermost."""
         problem = conv_problem(task)
-        most = min(problem.pixels, target.vector_registers)
         return {
-            "tile_pixels": list(range(1, most + 1)),
+            "tile_pixels": list(range(1, min(problem.pixels, target.vector_registers) + 1)),
             "blocks": divisors(-(-problem.out_group // problem.out_block), 8),
-            "chunk_tiles": [1, 2, 4, 8, 16, 32, 64],
+            "chunk_pixels": divisors(problem.pixels, problem.pixels),
             "outer": ["channels", "pixels"],
         }
 
     def default(self, task: Task, target: Target) -> Config:
-        """The tile with the fewest cycles, and chunks of pixels whose input fills a quarter of the L2 cache."""
+        """The chunk and tile with the fewest cycles, among chunks whose input fits half of the L2 cache."""
         problem = conv_problem(task)
-        tile = choose_tile(1, problem.pixels, -(-problem.out_group // problem.out_block), problem.out_block, target)
-        cache = (target.l2_bytes or target.l1_bytes) // 4
-        fitting = max(1, cache // (4 * problem.in_group * tile.columns))
-        tiles = -(-problem.pixels // tile.columns)
-        # Two chunks per core, so that threads have something to share where one chunk would hold everything.
-        chunk = max(1, min(fitting, -(-tiles // max(1, 2 * target.cores)), 64))
-        return {
-            "tile_pixels": tile.columns,
-            "blocks": tile.blocks,
-            "chunk_tiles": 1 << (chunk.bit_length() - 1),
-            "outer": "channels" if problem.out_channels >= 2 * problem.pixels else "pixels",
-        }
+        blocks = -(-problem.out_group // problem.out_block)
+        cache = (target.l2_bytes or target.l1_bytes) // 2
+        best: dict[str, int | str | bool] = {}
+        best_cycles = math.inf
+        for chunk in reversed(divisors(problem.pixels, problem.pixels)):
+            if chunk < problem.pixels and chunk < SMALLEST_CHUNK:
+                break
+            tile = choose_tile(1, chunk, blocks, problem.out_block, target)
+            chunks = problem.pixels // chunk
+            cycles = chunks * total_cycles(1, chunk, blocks, tile, vectors_per_block(problem.out_block, target), target)
+            pieces = problem.batch * chunks * (blocks * problem.groups // tile.blocks)
+            fits = 4 * problem.in_group * chunk <= cache
+            # A chunk that spills from the cache, or too few pieces for the threads, costs far more than a ragged tile.
+            cycles *= (1.0 if fits else 1.3) * (1.0 if pieces >= 4 * target.cores or target.cores == 1 else 1.1)
+            if cycles < best_cycles:
+                best_cycles = cycles
+                best = {"tile_pixels": tile.columns, "blocks": tile.blocks, "chunk_pixels": chunk}
+        weights, image = problem.out_channels, problem.pixels
+        return {**best, "outer": "channels" if weights >= 2 * image else "pixels"}
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
         """The scheduled kernel; it needs no workspace."""
@@ -107,7 +118,7 @@ class ConvPointwise:
         placeholders, outputs = task.build(anchor, {index: packed_shape(problem, problem.out_block, blocks)})
         schedule = new_schedule(task, placeholders, outputs)
         schedule_copies(schedule, parallel=True)
-        schedule_pixels(schedule, problem, blocks, int(config["tile_pixels"]), int(config["chunk_tiles"]), str(config["outer"]))
+        schedule_pixels(schedule, problem, blocks, int(config["tile_pixels"]), int(config["chunk_pixels"]), str(config["outer"]))
         return Kernel(func=schedule.mod["main"], pack={index: pack_weight(problem, problem.out_block, blocks)})
 
 
@@ -122,12 +133,14 @@ def schedule_pixels(
     schedule.transform_block_layout(out, lambda n, o, h, w, v: (n, o, h * width + w, v))
     n, o, p, v = schedule.get_loops(out)
     o, b = schedule.split(o, [None, blocks])
-    p, t, pixel = schedule.split(p, [None, chunk, tile])
+    p, rest = schedule.split(p, [None, chunk])
+    t, pixel = schedule.split(rest, [None, tile])
     order = (n, o, p) if outer == "channels" else (n, p, o)
     schedule.reorder(*order, t, pixel, b, v)
     schedule.vectorize(v)
     schedule.unroll(pixel)
     schedule.unroll(b)
     schedule.compute_at(acc, t, preserve_unit_loops=True)
+    cut_tail(schedule, t)
     schedule.parallel(schedule.fuse(*order))
     accumulate_in_registers(schedule, reduction=4)

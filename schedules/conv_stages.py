@@ -95,6 +95,21 @@ def inline_epilogue(schedule: Schedule) -> SBlockRV:
     return outputs[0]
 
 
+def inline_what_can_be(schedule: Schedule) -> list[SBlockRV]:
+    """Inlines every stage after the accumulation that has a consumer and no reduction; returns those that stay."""
+    kept = {_name(schedule, block) for block in producers_of_accumulation(schedule)} | {ACCUMULATE}
+    staying = []
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        if _name(schedule, block) in kept:
+            continue
+        reduces = any(int(iteration.iter_type) != 0 for iteration in schedule.get(block).iter_vars)
+        if schedule.get_consumers(block) and not reduces:
+            schedule.compute_inline(block)
+        else:
+            staying.append(block)
+    return staying
+
+
 def producers_of_accumulation(schedule: Schedule) -> list[SBlockRV]:
     """The blocks that the accumulation depends on, in no particular order."""
     found: dict[str, SBlockRV] = {}
@@ -120,12 +135,13 @@ def schedule_copies(schedule: Schedule, parallel: bool) -> None:
 def schedule_elementwise(schedule: Schedule, loops: Sequence[LoopRV], parallel: bool, lanes: int = 16) -> None:
     """Vectorises the innermost loop (cut to `lanes` if longer) and runs all but the last two loops in parallel."""
     inner = loops[-1]
+    outer = loops[:-2] if len(loops) > 4 else loops[:-1]
+    if parallel and outer:
+        schedule.parallel(schedule.fuse(*outer))
     extent = int(schedule.get(inner).extent)
     if extent > lanes:
         _, inner = schedule.split(inner, [None, lanes])
     schedule.vectorize(inner)
-    if parallel and len(loops) > 2:
-        schedule.parallel(schedule.fuse(*loops[:-2]))
 
 
 def loop_extents(schedule: Schedule, loops: Sequence[LoopRV]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tvm_ffi
 from tvm.s_tir import Schedule
 
 from edgeir.schedules import analysis
@@ -14,6 +15,16 @@ _MAX_NODES = 2500
 _CHEAP = 4.0
 
 
+def _distinct_reads(reader: Any, buffer: Any) -> int:
+    """How many different elements of the buffer one run of the reader needs; LLVM computes equal ones once."""
+    distinct: list[Any] = []
+    for access in analysis.loads(reader):
+        index = list(access.indices)
+        if access.buffer.same_as(buffer) and not any(tvm_ffi.structural_equal(index, other) for other in distinct):
+            distinct.append(index)
+    return len(distinct)
+
+
 def _readers(schedule: Schedule, block: Any, buffer: Any) -> tuple[list[Any], float]:
     """The blocks that read the buffer, and how often they evaluate one of its elements together."""
     readers = list(schedule.get_consumers(block))
@@ -22,8 +33,7 @@ def _readers(schedule: Schedule, block: Any, buffer: Any) -> tuple[list[Any], fl
         body = schedule.get(reader)
         if not analysis.is_plain(body):
             return readers, float("inf")
-        count = sum(1 for access in analysis.loads(body) if access.buffer.same_as(buffer))
-        evaluations += count * analysis.iterations(schedule, reader)
+        evaluations += _distinct_reads(body, buffer) * analysis.iterations(schedule, reader)
     return readers, evaluations
 
 

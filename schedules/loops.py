@@ -10,22 +10,16 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.stmt import SBlock
 
 from edgeir.schedules import analysis
+from edgeir.schedules.tails import OVERLAP, overlap_tail, partition_tail
 from edgeir.targets.target import Target
-
-PARTITION = "pragma_loop_partition_hint"
-"""Loop annotation: TVM cuts the loop where the bounds test becomes true, so that only the tail is tested."""
 
 # Launching the thread pool costs several microseconds; below this many cycles of work it does not pay.
 _PARALLEL_CYCLES = 50_000
 # From this many vectors on, a row reduction keeps several accumulators, to hide the latency of an addition.
 _LONG_ROW_VECTORS = 32
 _ACCUMULATORS = 4
-
-
-def partition_tail(schedule: Schedule, loop: Any) -> None:
-    """Lets the loop run without bounds tests except in its last iteration."""
-    if analysis.extent(schedule, loop) > 1:
-        schedule.annotate(loop, PARTITION, 1)
+# Partial results that are added up one after the other.
+_LAST_LANES = 4
 
 
 def vectorize(schedule: Schedule, loop: Any, width: int) -> tuple[Any | None, Any]:
@@ -41,7 +35,7 @@ def vectorize(schedule: Schedule, loop: Any, width: int) -> tuple[Any | None, An
     outer, inner = schedule.split(loop, factors=[None, width])
     schedule.vectorize(inner)
     if length % width:
-        partition_tail(schedule, outer)
+        overlap_tail(schedule, outer, length)
     return outer, inner
 
 
@@ -137,13 +131,24 @@ def lane_reduction(schedule: Schedule, block: Any, target: Target) -> bool:
         return False
     if length >= _LONG_ROW_VECTORS * width:
         width *= _ACCUMULATORS
+    rank = len(body.body.indices)
     _, lane = schedule.split(loop, factors=[None, width])
-    schedule.rfactor(lane, factor_axis=len(body.body.indices))
+    schedule.rfactor(lane, factor_axis=rank)
+    while width > _LAST_LANES:
+        # A tree: the last few additions depend on each other, and would cost their latency each.
+        *_, lane = schedule.get_loops(block)
+        inner = max(_LAST_LANES, width // 4)
+        _, lane = schedule.split(lane, factors=[None, inner])
+        schedule.rfactor(lane, factor_axis=rank)
+        width = inner
     return True
 
 
-def reduce_vectors(schedule: Schedule, block: Any, depth: int, target: Target) -> None:
-    """Orders a reduction so that its innermost loop is a vector of results, below its first `depth` loops."""
+def reduce_vectors(schedule: Schedule, block: Any, depth: int, target: Target, cycles: float = 0.0) -> None:
+    """Orders a reduction so that its innermost loop is a vector of results, below its first `depth` loops.
+
+    A block in a loop nest of its own (`depth` 0) is spread over the cores where its `cycles` are worth it.
+    """
     body = schedule.get(block)
     if not analysis.is_plain(body) or not body.body.indices or not analysis.has_vector_dtypes(body):
         return
@@ -166,10 +171,14 @@ def reduce_vectors(schedule: Schedule, block: Any, depth: int, target: Target) -
     moving = _axes_of_loop(schedule, block, last)
     if any(analysis.branches_on(body, axis) for axis in moving):
         return
-    others = [loop for loop in spatial if not schedule.get(loop).same_as(schedule.get(last))]
+    if any(_is_strided(access, moving) for access in analysis.loads(body)):
+        # LLVM turns a serial loop with steps of 2 or 3 into shuffles; TVM would gather element by element.
+        schedule.reorder(*[loop for loop in spatial if not _same(schedule, loop, last)], *reduce, last)
+        schedule.decompose_reduction(block, reduce[0])
+        return
+    others = [loop for loop in spatial if not _same(schedule, loop, last)]
     length = analysis.extent(schedule, last)
-    name = "reduce.partial"
-    if length <= width or (name and length <= _ACCUMULATORS * width and length % width == 0):
+    if length <= width or (length <= _ACCUMULATORS * width and length % width == 0):
         schedule.reorder(*others, *reduce, last)
         schedule.vectorize(last)
     else:
@@ -178,20 +187,33 @@ def reduce_vectors(schedule: Schedule, block: Any, depth: int, target: Target) -
         schedule.reorder(*others, outer, *reduce, inner)
         schedule.vectorize(inner)
         if length % factor:
-            partition_tail(schedule, outer)
-    first = reduce[0]
-    initial = schedule.decompose_reduction(block, first)
-    del initial
-    lanes_axis = schedule.get(reduce[-1])
-    del lanes_axis
-    for loop in reduce:
-        if _has_bounds_test(schedule, block):
-            partition_tail(schedule, loop)
+            overlap_tail(schedule, outer, length)
+        others = [*others, outer]
+    if depth == 0:
+        parallelize(schedule, others, cycles, target)
+    tested = _tested_loops(schedule, block, reduce)
+    schedule.decompose_reduction(block, reduce[0])
+    for loop in tested:
+        partition_tail(schedule, loop)
 
 
-def _has_bounds_test(schedule: Schedule, block: Any) -> bool:
+def _same(schedule: Schedule, left: Any, right: Any) -> bool:
+    return bool(schedule.get(left).same_as(schedule.get(right)))
+
+
+def _is_strided(access: analysis.Access, axes: Sequence[tirx.Var]) -> bool:
+    """Whether the access moves with the axes, but not by one element."""
+    if not any(analysis.uses(index, axis) for index in access.indices for axis in axes):
+        return False
+    return analysis.contiguous_axis(access, axes) is None
+
+
+def _tested_loops(schedule: Schedule, block: Any, candidates: Sequence[Any]) -> list[Any]:
+    """The loops that the block's bounds test depends on."""
     binding = analysis.realize(schedule, block)
-    return binding is not None and not isinstance(binding.predicate, tirx.IntImm)
+    if binding is None:
+        return []
+    return [loop for loop in candidates if analysis.uses(binding.predicate, schedule.get(loop).loop_var)]
 
 
 def work(schedule: Schedule, block: Any, target: Target) -> float:
@@ -208,16 +230,19 @@ def worth_threads(cycles: float, target: Target) -> bool:
     return target.cores > 1 and cycles >= _PARALLEL_CYCLES
 
 
-def parallelize(schedule: Schedule, loops: Sequence[Any], cycles: float, target: Target) -> None:
-    """Runs the outer loops, fused, on all cores where the work is worth it."""
-    plain = []
+def parallelize(schedule: Schedule, loops: Sequence[Any], cycles: float, target: Target) -> int:
+    """Runs the outer loops, fused, on all cores where the work is worth it. Returns by how many loops fewer there are."""
+    plain: list[Any] = []
     for loop in loops:
         node = schedule.get(loop)
-        if node.kind != tirx.ForKind.SERIAL or node.annotations:
+        if node.kind != tirx.ForKind.SERIAL or set(node.annotations) - {OVERLAP} or (node.annotations and plain):
             break
         plain.append(loop)
+        if node.annotations:
+            break
     if not plain or not worth_threads(cycles, target):
-        return
+        return 0
     fused = schedule.fuse(*plain) if len(plain) > 1 else plain[0]
     if analysis.extent(schedule, fused) > 1:
         schedule.parallel(fused)
+    return len(plain) - 1

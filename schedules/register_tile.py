@@ -18,6 +18,10 @@ from edgeir.targets.target import Target
 LOADS_PER_CYCLE = 2
 """Vector or broadcast loads issued per cycle by every core that the project targets (a slower core only loses rank)."""
 
+STACK_LIMIT = 1024
+"""Bytes from which TVM allocates a temporary buffer on the heap (`kMaxStackAlloca`): LLVM then does not always keep it in
+registers."""
+
 STEP_OVERHEAD = 0.5
 """Cycles of loop control for each step of the reduction: breaks ties in favour of larger tiles."""
 
@@ -39,6 +43,12 @@ def vectors_per_block(block: int, target: Target, dtype_bits: int = 32) -> int:
 def registers_needed(pixels: int, vectors: int, target: Target) -> int:
     """SIMD registers of a tile: sums, weights, the broadcast input, and a product where there is no FMA."""
     return pixels * vectors + vectors + (1 if target.fma else 2)
+
+
+def fits_registers(pixels: int, vectors: int, target: Target) -> bool:
+    """Whether a tile's sums can be kept in registers, and in a stack buffer until LLVM puts them there."""
+    stack_bytes = pixels * vectors * max(4, target.vector_bits // 8)
+    return registers_needed(pixels, vectors, target) <= target.vector_registers and stack_bytes < STACK_LIMIT
 
 
 def step_cycles(pixels: int, vectors: int, target: Target) -> float:
@@ -83,10 +93,11 @@ def choose_tile(rows: int, columns: int, blocks: int, block: int, target: Target
     vectors = vectors_per_block(block, target)
     best, best_key = RegisterTile(1, 1, 1), (math.inf, 0)
     for tile_blocks in divisors(blocks, 8):
-        budget = target.vector_registers
         for tile_rows in range(1, min(rows, max_rows) + 1):
             for tile_columns in range(1, columns + 1):
-                if registers_needed(tile_rows * tile_columns, tile_blocks * vectors, target) > budget:
+                if tile_rows * tile_columns > 1 and not fits_registers(
+                    tile_rows * tile_columns, tile_blocks * vectors, target
+                ):
                     break
                 if tile_rows > 1 and tile_columns < columns:
                     continue

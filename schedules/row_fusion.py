@@ -12,7 +12,9 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from edgeir.schedules import analysis, inlining, loops
-from edgeir.schedules.vector_math import vectorizable_math
+from edgeir.schedules.simplify import simplified_indices
+from edgeir.schedules.tails import apply_overlaps, overlap_tail
+from edgeir.schedules.vector_math import hoisted_divisions, vectorizable_math
 from edgeir.targets.target import Target
 
 
@@ -27,9 +29,9 @@ def _spatial_loops(schedule: Schedule, block: Any) -> list[Any]:
     return [loop for loop, kind in zip(schedule.get_loops(block), kinds, strict=True) if kind == "spatial"]
 
 
-def _producers(schedule: Schedule, output: str) -> list[str]:
+def _producers(schedule: Schedule, output: str) -> list[Any]:
     """All other blocks, readers before what they read."""
-    return [name for name in reversed(analysis.names(schedule)) if name != output]
+    return [block for block in reversed(analysis.blocks(schedule)) if schedule.get(block).name_hint != output]
 
 
 def _can_split_rows(func: tirx.PrimFunc, output: str, axis: int) -> bool:
@@ -38,14 +40,15 @@ def _can_split_rows(func: tirx.PrimFunc, output: str, axis: int) -> bool:
     block = schedule.get_sblock(output)
     row_loop = _spatial_loops(schedule, block)[axis]
     producers = _producers(schedule, output)
-    before = {name: analysis.iterations(schedule, schedule.get_sblock(name)) for name in producers}
+    before = [analysis.iterations(schedule, producer) for producer in producers]
     try:
         schedule.reorder(row_loop, *[loop for loop in schedule.get_loops(block) if not _same(schedule, loop, row_loop)])
-        for name in producers:
-            schedule.compute_at(schedule.get_sblock(name), row_loop)
-    except Exception:
+        for producer in producers:
+            schedule.compute_at(producer, row_loop)
+    except Exception:  # not a row axis: a stage has another shape
         return False
-    return all(analysis.iterations(schedule, schedule.get_sblock(name)) <= before[name] for name in producers)
+    after = [analysis.iterations(schedule, producer) for producer in producers]
+    return all(new <= old for new, old in zip(after, before, strict=True))
 
 
 def _same(schedule: Schedule, left: Any, right: Any) -> bool:
@@ -81,42 +84,32 @@ def _place_rows(schedule: Schedule, output: str, axes: list[int], lanes: int) ->
             outer, piece = schedule.split(rows[-1], factors=[None, factor])
             rows[-1], inner = outer, [piece]
             if length % factor:
-                loops.partition_tail(schedule, outer)
+                overlap_tail(schedule, outer, length)
     if not rows:
         return []
     schedule.reorder(*rows, *rest, *inner)
-    for name in _producers(schedule, output):
-        schedule.compute_at(schedule.get_sblock(name), rows[-1])
+    for producer in _producers(schedule, output):
+        schedule.compute_at(producer, rows[-1])
     return rows
 
 
-def _finish(schedule: Schedule, name: str, depth: int, target: Target) -> None:
-    block = schedule.get_sblock(name)
-    body = schedule.get(block)
-    if analysis.is_reduction(body):
-        loops.reduce_vectors(schedule, block, depth, target)
+def _finish(schedule: Schedule, block: Any, depth: int, target: Target, cycles: float) -> None:
+    """Vectorises one block below its first `depth` loops, and spreads it over the cores if it stands alone."""
+    if analysis.is_reduction(schedule.get(block)):
+        loops.reduce_vectors(schedule, block, depth, target, cycles)
     else:
         loops.vectorize_spatial(schedule, block, depth, target)
-
-
-def _parallelize_block(schedule: Schedule, name: str, depth: int, cycles: float, target: Target) -> None:
-    block = schedule.get_sblock(name)
-    kinds = analysis.loop_kinds(schedule, block)
-    outer = []
-    for loop, kind in zip(schedule.get_loops(block), kinds, strict=True):
-        if kind != "spatial" or (depth and len(outer) == depth):
-            break
-        outer.append(loop)
-    loops.parallelize(schedule, outer, cycles, target)
+        if depth == 0:
+            loops.parallelize(schedule, _spatial_loops(schedule, block), cycles, target)
 
 
 def schedule_stages(func: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
     """The function, scheduled for a CPU.
 
     Raises:
-        tvm.error.TVMError: where a transformation does not apply; `schedule_plainly` always does.
+        Exception: whatever TVM raises where a transformation does not apply; see `scheduled_or_plain`.
     """
-    schedule = Schedule(func)
+    schedule = Schedule(simplified_indices(hoisted_divisions(func)))
     names = analysis.names(schedule)
     every = [schedule.get(schedule.get_sblock(name)) for name in names]
     if not names or not all(analysis.is_plain(block) for block in every) or len(set(names)) < len(names):
@@ -132,30 +125,27 @@ def schedule_stages(func: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
     by_lanes = [name for name in names if loops.lane_reduction(schedule, schedule.get_sblock(name), target)]
     if output is not None and len(names) == 1 and by_lanes:
         axes = list(range(len(_spatial_loops(schedule, schedule.get_sblock(output)))))
+    members = analysis.blocks(schedule)
     rows: list[Any] = []
     if axes and output is not None:
         rows = _place_rows(schedule, output, axes, 1 if by_lanes else target.lanes())
-    for name in analysis_names(schedule):
-        depth = len(rows)
-        _finish(schedule, name, depth, target)
-    if rows and output is not None:
-        _parallelize_block(schedule, output, len(rows), sum(cycles.values()), target)
-    else:
-        for name in analysis_names(schedule):
-            if name in cycles:
-                _parallelize_block(schedule, name, 0, cycles[name], target)
-    return vectorizable_math(schedule.mod["main"])
-
-
-def analysis_names(schedule: Schedule) -> list[str]:
-    """Names of all blocks at any depth, in program order, without the initialisations that decomposition adds."""
-    found: list[str] = []
-    for node in analysis.nodes(schedule.mod["main"].body):
-        if type(node).__name__ == "SBlock" and str(node.name_hint) != "root":
-            found.append(str(node.name_hint))
-    return found
+    depth = len(rows)
+    if rows:
+        depth -= loops.parallelize(schedule, rows, sum(cycles.values()), target)
+    for block in members:
+        name = str(schedule.get(block).name_hint)
+        _finish(schedule, block, depth, target, cycles.get(name, 0.0))
+    return vectorizable_math(apply_overlaps(schedule.mod["main"]))
 
 
 def schedule_plainly(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """The function as it is, but for the mathematical functions: correct for everything, left to LLVM to vectorise."""
     return vectorizable_math(func)
+
+
+def scheduled_or_plain(func: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
+    """The function, scheduled; as it is where a transformation does not apply to it."""
+    try:
+        return schedule_stages(func, target)
+    except Exception:  # every schedule primitive raises its own types; a slower kernel is better than none
+        return schedule_plainly(func)

@@ -12,6 +12,9 @@ from typing import Any
 import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call
+from tvm.s_tir.stmt import SBlock
+
+from edgeir.schedules.analysis import uses
 
 Expression = Any
 
@@ -40,9 +43,9 @@ def _float(value: float) -> Expression:
     return tirx.const(value, "float32")
 
 
-def _named(value: Expression, body: Callable[[Expression], Expression], dtype: str = "float32") -> Expression:
+def _named(value: Expression, body: Callable[[Expression], Expression]) -> Expression:
     """Evaluates `value` once, however often `body` reads it."""
-    variable = tirx.Var("t", dtype)
+    variable = tirx.Var("t", "float32")
     return tirx.Let(variable, value, body(variable))
 
 
@@ -59,33 +62,20 @@ def _clamp(x: Expression, low: float, high: float) -> Expression:
     return _named(above, lambda v: tirx.Select(v > _float(high), _float(high), v))
 
 
-def _power_of_two(exponent: Expression) -> Expression:
-    """2^exponent of an int32 in the normal range, through the bits of the float."""
-    return tirx.reinterpret("float32", (exponent + tirx.const(127, "int32")) << tirx.const(23, "int32"))
-
-
 def exp(x: Expression) -> Expression:
-    """exp of a float32 scalar expression; subnormal results and overflow to infinity are right."""
+    """exp of a float32 scalar expression; overflow gives infinity, results below 2.4e-38 are 0."""
 
     def scaled(v: Expression, n: Expression) -> Expression:
         r = v - n * _float(_LN2_HIGH) - n * _float(_LN2_LOW)
-
-        def combine(r: Expression) -> Expression:
-            mantissa = _polynomial(r, _EXP) * (r * r) + r + _float(1.0)
-
-            def halves(exponent: Expression) -> Expression:
-                # Two factors: 2^n itself may be beyond the range of a float.
-                half = exponent >> tirx.const(1, "int32")
-                return _named(half, lambda h: mantissa * _power_of_two(h) * _power_of_two(exponent - h), dtype="int32")
-
-            return _named(n.astype("int32"), halves, dtype="int32")
-
-        return _named(r, combine)
+        # Twice the mantissa times half the power: 2^128 itself is no float, and 2^-127 is 0 in the bits below.
+        bits = (n.astype("int32") + tirx.const(126, "int32")) << tirx.const(23, "int32")
+        power = tirx.reinterpret("float32", bits)
+        return _named(r, lambda r: (_polynomial(r, [2 * c for c in _EXP]) * (r * r) + (r + r) + _float(2.0)) * power)
 
     def rounded(v: Expression) -> Expression:
         return _named(tirx.floor(v * _float(_LOG2_E) + _float(0.5)), lambda n: scaled(v, n))
 
-    return _named(x, lambda v: _named(_clamp(v, -104.0, 89.0), rounded))
+    return _named(x, lambda v: _named(_clamp(v, -87.5, 89.0), rounded))
 
 
 def sigmoid(x: Expression) -> Expression:
@@ -126,3 +116,28 @@ def vectorizable_math(func: tirx.PrimFunc) -> tirx.PrimFunc:
         return form(call.args[0]) if form is not None and str(call.ty) == "float32" else call
 
     return tvm_ffi.structural_map(func, ((Call, replace),))
+
+
+def hoisted_divisions(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """The function with x / y as x * (1 / y) where y is the same for a whole vector, which differs in the last bit.
+
+    A vector division costs as much as a polynomial; the reciprocal is computed once for all vectors of a row.
+    """
+
+    def rewrite(block: SBlock) -> SBlock:
+        if not block.iter_vars or block.init is not None or not isinstance(block.body, tirx.BufferStore):
+            return block
+        innermost = block.iter_vars[-1].var
+
+        def multiply(division: tirx.Div) -> Expression:
+            if str(division.ty) != "float32" or not uses(division.a, innermost) or uses(division.b, innermost):
+                return division
+            return division.a * (_float(1.0) / division.b)
+
+        body = tvm_ffi.structural_map(block.body, ((tirx.Div, multiply),))
+        return SBlock(
+            block.iter_vars, block.reads, block.writes, block.name_hint, body, block.init, block.alloc_buffers,
+            block.match_buffers, block.annotations,
+        )  # fmt: skip
+
+    return tvm_ffi.structural_map(func, ((SBlock, rewrite),))

@@ -50,11 +50,19 @@ def host_architecture() -> str:
     return architecture
 
 
-def host_cores() -> int:
-    """Number of logical cores that this process may run on (its affinity mask, where there is one)."""
+def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+# Asked once, on import: TVM's thread pool may later bind the calling thread, and its mask then tells of that alone.
+_CORES = _usable_cores()
+
+
+def host_cores() -> int:
+    """Number of logical cores that this process may run on (its affinity mask on import, where there is one)."""
+    return _CORES
 
 
 @functools.cache

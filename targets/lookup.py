@@ -83,7 +83,7 @@ def _bare(triple: str, architecture: str) -> Target:
 
 
 def _with_features(target: Target, features: list[str], text: str) -> Target:
-    known = FEATURES[target.architecture] if target.architecture in FEATURES else {}
+    known = FEATURES.get(target.architecture, {})
     for feature in features:
         if feature not in known:
             near = difflib.get_close_matches(feature, known, n=3, cutoff=0.5)

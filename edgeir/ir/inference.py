@@ -30,7 +30,9 @@ def infer_types(
     types = [None if value is None else value.type for value in operands]
     plain = [t.with_layout("") if t is not None and t.layout else t for t in types]
     results = list(operator.infer(plain, attributes))
-    if output_layouts is None and not any(t is not None and t.layout for t in types):
+    # An operator with a layout rule of its own (`fused`) may write blocked tensors from plain ones.
+    standard = type(operator).layout is Op.layout
+    if standard and output_layouts is None and not any(t is not None and t.layout for t in types):
         return results
     if operator.chooses_layout:
         layouts = output_layouts or [""] * len(results)

@@ -14,7 +14,7 @@ import numpy as np
 from edgeir.errors import EdgeIRError
 from edgeir.ir.dims import Dim, SymbolicDim
 from edgeir.ir.dtype import DTYPES
-from edgeir.ir.types import TensorType
+from edgeir.ir.types import TensorType, parse_layout
 
 
 class Pattern(enum.Enum):
@@ -111,7 +111,7 @@ class Op(ABC):
         attributes: attribute name → `Attribute`.
         pattern: how it may be fused.
         results: number of outputs, or None where it depends on the node.
-        chooses_layout: the layouts of the outputs are chosen by whoever makes the node (`conv`, `layout_cast`)
+        chooses_layout: the layouts of the outputs are chosen by whoever makes the node (`conv`)
             instead of following from the inputs.
     """
 
@@ -143,17 +143,31 @@ class Op(ABC):
     def layout(
         self, inputs: Sequence[TensorType | None], outputs: Sequence[TensorType], attributes: Mapping[str, Any]
     ) -> Sequence[str]:
-        """Layouts of the outputs, given the inputs with theirs. By default: elementwise operators keep a layout
-        that all inputs of full rank share; everything else reads and writes plain tensors."""
-        if self.pattern is Pattern.ELEMENTWISE:
-            found = {t.layout for t in inputs if t is not None and t.rank == outputs[0].rank and t.elements != 1}
-            if len(found) == 1:
-                return [found.pop()] * len(outputs)
-            if len(found) > 1:
-                raise EdgeIRError("inputs have different layouts", got=", ".join(map(str, inputs)))
-        elif any(t is not None and t.layout for t in inputs):
-            raise EdgeIRError(f"{self.name} reads plain tensors only", got=", ".join(map(str, inputs)))
-        return [""] * len(outputs)
+        """Layouts of the outputs, given the inputs with theirs.
+
+        By default elementwise operators keep a blocked layout: operands that span the blocked axis have it, the
+        others (scalars, size 1 on that axis) are plain. Everything else reads and writes plain tensors.
+
+        Raises:
+            EdgeIRError: the operator cannot read these layouts.
+        """
+        blocked = {t.layout for t in inputs if t is not None and t.layout}
+        if not blocked:
+            return [""] * len(outputs)
+        shown = ", ".join(map(str, inputs))
+        if self.pattern is not Pattern.ELEMENTWISE:
+            raise EdgeIRError(f"{self.name} reads plain tensors only", got=shown)
+        if len(blocked) > 1:
+            raise EdgeIRError("inputs have different layouts", got=shown)
+        layout = blocked.pop()
+        axis = parse_layout(layout)[1]
+        for t in inputs:
+            if t is not None:
+                aligned = axis - (outputs[0].rank - t.rank)
+                spans = aligned >= 0 and t.shape[aligned] == outputs[0].shape[axis]
+                if bool(t.layout) != spans:
+                    raise EdgeIRError(f"exactly the operands that span axis {axis} must be {layout}", got=shown)
+        return [layout] * len(outputs)
 
     def check_layouts(
         self,

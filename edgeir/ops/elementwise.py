@@ -12,7 +12,7 @@ from edgeir.ir.dtype import DTYPES, SIGNED
 from edgeir.ir.op import Attribute, Kind, Op, Pattern, register
 from edgeir.ir.types import TensorType
 from edgeir.ops.broadcasting import broadcast_shapes
-from edgeir.ops.checks import (
+from edgeir.ops.operands import (
     ARITHMETIC_FLOATS,
     NUMERIC,
     check_dtype,
@@ -85,7 +85,8 @@ def define(
 ) -> None:
     """Registers a unary or binary operator: its name, numpy function, the dtypes it takes, and what it is."""
     namespace = {"name": name, "function": staticmethod(function), "dtypes": frozenset(dtypes), "__doc__": doc, **extra}
-    register(type(name.title().replace("_", ""), (base,), namespace))
+    cls: type = type(name.title().replace("_", ""), (base,), namespace)
+    register(cls)
 
 
 _SIGNED_NUMERIC = ARITHMETIC_FLOATS | (SIGNED - {"int4"})

@@ -281,7 +281,8 @@ class Pad(Op):
         if attributes["mode"] == "constant":
             shape = tuple(n + begin + end for n, begin, end in zip(x.shape, begins, ends, strict=True))
             y = np.zeros(shape, x.dtype)
-            y[...] = y.dtype.type(0) if value is None else value.reshape(())
+            if value is not None:
+                y[...] = value.reshape(())
             y[tuple(slice(begin, begin + n) for n, begin in zip(x.shape, begins, strict=True))] = x
             return [y]
         for axis, (n, begin, end) in enumerate(zip(x.shape, begins, ends, strict=True)):

@@ -120,16 +120,21 @@ def overhang(
     dilations: Sequence[int],
 ) -> tuple[int, ...]:
     """How far the last window reaches beyond the padded end of each spatial axis (0 unless in ceil mode)."""
+    result = []
     rank = len(sizes)
-    return tuple(
-        max(
-            0,
-            (counts[i] - 1) * strides[i]
-            + (kernel[i] - 1) * dilations[i]
-            + 1
-            - sizes[i]
-            - padding[i]
-            - padding[i + rank],
-        )
-        for i in range(rank)
-    )
+    for axis in range(rank):
+        reach = (counts[axis] - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1
+        result.append(max(0, reach - sizes[axis] - padding[axis] - padding[axis + rank]))
+    return tuple(result)
+
+
+def static_counts(counts: Sequence[Dim]) -> tuple[int, ...]:
+    """Window counts as integers.
+
+    Raises:
+        TypeInferenceError: one is symbolic.
+    """
+    fixed = tuple(count for count in counts if isinstance(count, int))
+    if len(fixed) != len(counts):
+        raise TypeInferenceError("a fixed size is needed", got=list(counts), hint="fix it with shapes=…")
+    return fixed

@@ -110,7 +110,7 @@ class Artifact:
                 where=str(self.path),
                 expected=f"{target.architecture} (target {target.name}, {target.triple})",
                 got=here,
-                hint=f"compile the model for this machine, or copy the artifact to a machine with {target.architecture}",
+                hint=f"compile the model for this machine, or use a machine with {target.architecture}",
             )
         system = platform.system().lower()
         wanted = _system_of(target.triple)
@@ -156,7 +156,7 @@ class Artifact:
         golden_inputs: Mapping[str, np.ndarray],
         golden_outputs: Mapping[str, np.ndarray],
     ) -> Artifact:
-        """Make an artifact folder; nobody ever sees half of it.
+        """Make an artifact folder beside the place and rename it there, so that nobody ever sees half of it.
 
         Args:
             path: the folder to make. An artifact that is there already is replaced; nothing else is.
@@ -180,7 +180,7 @@ class Artifact:
             fresh = Path(workplace) / "new"
             fresh.mkdir()
             shutil.copyfile(library, fresh / LIBRARY)
-            np.savez(fresh / GOLDEN, allow_pickle=False, **arrays)  # pyright: ignore[reportArgumentType]
+            np.savez(fresh / GOLDEN, **arrays)  # pyright: ignore[reportArgumentType]
             full = Manifest(
                 **{
                     **{key: getattr(manifest, key) for key in Manifest.__dataclass_fields__},
@@ -193,10 +193,21 @@ class Artifact:
             (fresh / MANIFEST).write_text(full.to_text(), encoding="utf-8", newline="\n")
             # What was written must be readable: a manifest of wrong types stops here, not on the device.
             artifact = Artifact(folder, Manifest.load(fresh / MANIFEST))
-            if folder.exists():
-                os.replace(folder, Path(workplace) / "old")
-            os.replace(fresh, folder)
+            _put(fresh, folder, Path(workplace) / "old")
         return artifact
+
+
+def _put(fresh: Path, folder: Path, aside: Path) -> None:
+    """Rename `fresh` to `folder`; what was there goes `aside`, and comes back if that fails."""
+    if not folder.exists():
+        os.replace(fresh, folder)
+        return
+    os.replace(folder, aside)
+    try:
+        os.replace(fresh, folder)
+    except OSError:
+        os.replace(aside, folder)
+        raise
 
 
 def _sha256(path: Path) -> str:

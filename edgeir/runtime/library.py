@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +60,8 @@ class Library:
         runtime = tvm_runtime()
         try:
             # The session owns the module, so that it is unloaded with the last session that uses it.
-            module = runtime.load_module(os.fspath(path), keep_module_alive=False)
+            with _fresh_name(path) as name:
+                module = runtime.load_module(name, keep_module_alive=False)
             self._machine = module["vm_load_executable"]()
             self._machine["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
             self.main = self._machine["main"]
@@ -70,6 +74,24 @@ class Library:
                 got=str(error).strip(),
                 hint="an older C library or a damaged file; compile the model again on or for this system",
             ) from error
+
+
+@contextmanager
+def _fresh_name(path: Path) -> Iterator[str]:
+    """A name for a library under which this process has never loaded one.
+
+    The dynamic linker takes a name that it knows for the file that it has, even if an artifact has been replaced there
+    since. Under a new name it looks at the file itself, and still shares one that is loaded already.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="edgeir-")
+        link = Path(folder.name) / path.name
+        link.symlink_to(path.resolve())
+    except OSError:  # no place for temporary files
+        yield os.fspath(path)
+        return
+    with folder:
+        yield os.fspath(link)
 
 
 def allocate(dtype: str, shape: tuple[int, ...]) -> tuple[Any, np.ndarray]:
@@ -86,12 +108,13 @@ def allocate(dtype: str, shape: tuple[int, ...]) -> tuple[Any, np.ndarray]:
     return view(tensor, runtime.Shape(shape), runtime.dtype(dtype), 0), array.view(wanted)
 
 
-def read(tensor: Any, dtype: str) -> np.ndarray:
-    """A copy of a tensor of TVM as a numpy array of its own memory."""
+def reader(dtype: str) -> Callable[[Any], np.ndarray]:
+    """A function that copies a tensor of TVM of this element type into a numpy array of its own memory."""
     carrier, wanted = carrier_dtype(dtype), numpy_dtype(dtype)
+    from_dlpack, copy = np.from_dlpack, np.array
     if carrier == wanted:
-        return np.array(np.from_dlpack(tensor))
+        return lambda tensor: copy(from_dlpack(tensor))
     runtime = tvm_runtime()
     view = runtime.get_global_func("runtime.TVMTensorCreateView")
-    raw = view(tensor, runtime.Shape(tensor.shape), runtime.dtype(carrier.name), 0)
-    return np.array(np.from_dlpack(raw)).view(wanted)
+    shape, carried = runtime.Shape, runtime.dtype(carrier.name)
+    return lambda tensor: copy(from_dlpack(view(tensor, shape(tensor.shape), carried, 0))).view(wanted)

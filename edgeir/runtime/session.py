@@ -12,7 +12,7 @@ import numpy as np
 from edgeir.errors import ArtifactError, EdgeIRError
 from edgeir.runtime.artifact import Artifact
 from edgeir.runtime.dtypes import numpy_dtype
-from edgeir.runtime.library import Library, allocate, read
+from edgeir.runtime.library import Library, allocate, reader
 from edgeir.runtime.manifest import Manifest, TensorSpec
 from edgeir.runtime.threads import checked_threads, use_threads
 from edgeir.targets import host_cores
@@ -52,10 +52,10 @@ class Session:
             spec.name: (spec, numpy_dtype(spec.dtype), spec.shape, array)
             for spec, (_, array) in zip(manifest.inputs, buffers, strict=True)
         }
-        self._outputs = tuple((spec.name, spec.dtype) for spec in manifest.outputs)
+        self._readers = tuple((spec.name, reader(spec.dtype)) for spec in manifest.outputs)
         # The input buffers and the virtual machine's registers serve one run at a time.
         self._lock = threading.Lock()
-        self._outputs_checked = False
+        self._outputs_checked, self._bare = False, False
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -117,17 +117,15 @@ class Session:
                 ) from error
             if not self._outputs_checked:
                 self._check_outputs(result)
+            if self._bare:
+                result = (result,)
             # Copies: the library may return one of its constants, an input, or the same tensor twice.
-            if len(self._outputs) == 1 and hasattr(result, "__dlpack__"):
-                ((name, dtype_name),) = self._outputs
-                return {name: read(result, dtype_name)}
-            return {
-                name: read(tensor, dtype_name) for (name, dtype_name), tensor in zip(self._outputs, result, strict=True)
-            }
+            return {name: read(tensor) for (name, read), tensor in zip(self._readers, result, strict=True)}
 
     def _check_outputs(self, result: Any) -> None:
-        tensors = [result] if hasattr(result, "__dlpack__") else list(result)
-        got = [f"{tensor.dtype}{list(tensor.shape)}" for tensor in tensors]
+        # A main with one output may return it with or without a tuple around.
+        bare = hasattr(result, "dtype")
+        got = [f"{tensor.dtype}{list(tensor.shape)}" for tensor in ([result] if bare else result)]
         expected = [f"{spec.dtype}{list(spec.shape)}" for spec in self.outputs]
         if got != expected:
             raise ArtifactError(
@@ -136,6 +134,7 @@ class Session:
                 expected=", ".join(expected),
                 got=", ".join(got),
             )
+        self._bare = bare
         self._outputs_checked = True
 
 

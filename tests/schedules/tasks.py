@@ -70,3 +70,65 @@ def numpy_dtype(name: str) -> np.dtype:
 
         return np.dtype(ml_dtypes.bfloat16)
     return np.dtype(name)
+
+
+def matmul_task(
+    a_shape: tuple[int, ...],
+    b_shape: tuple[int, ...],
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    constant_b: bool = False,
+    extra: Sequence[tuple[int, ...]] = (),
+    epilogue: Callable[..., te.Tensor] | None = None,
+    prologue: Callable[[te.Tensor], te.Tensor] | None = None,
+    dtype: str = "float32",
+) -> Task:
+    """A matmul task; `epilogue(product, *extra)` follows it, `prologue(b)` precedes it."""
+    operands = [a_shape, b_shape, *extra]
+
+    def right(b: te.Tensor) -> te.Tensor:
+        return prologue(b) if prologue is not None else b
+
+    b_type = right(te.placeholder(b_shape, dtype)).shape
+    b_inner = tuple(int(d) for d in b_type)
+    m = a_shape[-1] if transpose_a else a_shape[-2]
+    n = b_inner[-2] if transpose_b else b_inner[-1]
+    out_shape = (*np.broadcast_shapes(a_shape[:-2], b_inner[:-2]), m, n)
+
+    def plain(inputs: Sequence[te.Tensor]) -> te.Tensor:
+        a, b = inputs
+        k = te.reduce_axis((0, b_inner[-1] if transpose_b else b_inner[-2]), name="k")
+
+        def pick(x: te.Tensor, index: Sequence[Any], pair: tuple[Any, Any]) -> Any:
+            own = [int(d) for d in x.shape[:-2]]
+            batch = index[len(index) - 2 - len(own) : -2]
+            return x(*(0 if d == 1 else i for d, i in zip(own, batch, strict=True)), *pair)
+
+        def element(*i: Any) -> Any:
+            left = pick(a, i, (k, i[-2]) if transpose_a else (i[-2], k))
+            return te.sum(left * pick(b, i, (i[-1], k) if transpose_b else (k, i[-1])), axis=k)
+
+        return te.compute(out_shape, element, name="product")
+
+    def build(
+        anchor: AnchorCompute | None = None, packed: Mapping[int, tuple[int, ...]] | None = None
+    ) -> tuple[list[te.Tensor], list[te.Tensor]]:
+        shapes = [(packed or {}).get(i, shape) for i, shape in enumerate(operands)]
+        placeholders = [te.placeholder(shape, dtype, name=f"in{i}") for i, shape in enumerate(shapes)]
+        product = (anchor or plain)([placeholders[0], right(placeholders[1])])
+        assert tuple(int(d) for d in product.shape) == out_shape
+        return placeholders, [epilogue(product, *placeholders[2:]) if epilogue is not None else product]
+
+    return Task(
+        name="main",
+        anchor="matmul",
+        attributes={"transpose_a": transpose_a, "transpose_b": transpose_b},
+        anchor_inputs=(TensorSpec(a_shape, dtype), TensorSpec(b_inner, dtype)),
+        anchor_output=TensorSpec(out_shape, dtype),
+        anchor_operands=(0, None if prologue is not None else 1),
+        operands=tuple(Operand(f"in{i}", TensorSpec(s, dtype), i == 1 and constant_b) for i, s in enumerate(operands)),
+        outputs=(spec(build()[1][0]),),
+        build=build,
+        key=f"matmul{operands}",
+    )

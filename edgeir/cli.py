@@ -1,0 +1,301 @@
+"""The `edgeir` command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from edgeir.errors import EdgeIRError
+
+CHECK_FAILED, BAD_INPUT = 1, 2
+
+app = typer.Typer(
+    help="Compile trained networks into small, fast programs for edge devices.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+ShapeOption = Annotated[
+    list[str] | None, typer.Option("--shape", help="Fix an input's shape: NAME=1,3,320,320 (repeat for several).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def parse_shapes(options: list[str] | None) -> dict[str, tuple[int, ...]] | None:
+    """`["x=1,3,8,8"]` → `{"x": (1, 3, 8, 8)}`; None where there are none.
+
+    Raises:
+        EdgeIRError: an option is not of that form, or names an input again.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for option in options or []:
+        name, equals, sizes = option.rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split(",") if size.strip())
+        except ValueError:
+            shape = ()
+            equals = ""
+        if not equals or not name or any(size < 0 for size in shape):
+            raise EdgeIRError("not a shape", where="--shape", expected="NAME=1,3,320,320", got=option)
+        if name in shapes:
+            raise EdgeIRError("an input's shape is given twice", where="--shape", got=option)
+        shapes[name] = shape
+    return shapes or None
+
+
+@app.command("compile")
+def compile_command(
+    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    target: Annotated[str, typer.Option("--target", "-t", help="Preset, LLVM triple with +features, or host.")] = "host",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Artifact folder to write.")] = Path("model.edgeir"),
+    shape: ShapeOption = None,
+    passes: Annotated[str | None, typer.Option(help="Pipeline text instead of the default pipeline.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads to generate code for.")] = None,
+    timing: Annotated[bool, typer.Option(help="Show the seconds of each stage.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile a model for a target into an artifact folder."""
+    from edgeir.compiler import compile
+
+    seconds: dict[str, float] = {}
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=_err, transient=True) as progress:
+        task = progress.add_task("starting", total=None)
+
+        def on_stage(name: str, elapsed: float | None) -> None:
+            progress.update(task, description=name)
+            if elapsed is not None:
+                seconds[name] = elapsed
+
+        artifact = compile(
+            model,
+            target=target,
+            shapes=parse_shapes(shape),
+            passes=passes,
+            threads=threads,
+            output=output,
+            on_stage=on_stage,
+        )
+    if as_json:
+        _print_json({"artifact": str(output), "seconds": seconds, "manifest": artifact.manifest.to_dict()})
+        return
+    manifest = artifact.manifest
+    _out.print(f"{output}: {manifest.name} for {manifest.target.name}")
+    _out.print(
+        f"  code {_bytes(manifest.code_bytes)}, constants {_bytes(manifest.constant_bytes)}, "
+        f"peak activations {_bytes(manifest.peak_memory_bytes)}, {manifest.macs / 1e6:.1f} M multiply-accumulates"
+    )
+    if timing:
+        table = Table("stage", "seconds")
+        for name, elapsed in seconds.items():
+            table.add_row(name, f"{elapsed:.2f}")
+        table.add_row("total", f"{sum(seconds.values()):.2f}")
+        _out.print(table)
+
+
+@app.command()
+def run(
+    artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
+    inputs: Annotated[Path, typer.Option(help="NPZ file with an array for each input, by name.")],
+    outputs: Annotated[Path, typer.Option(help="NPZ file to write, with an array for each output.")],
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads to run with.")] = None,
+) -> None:
+    """Run an artifact on arrays from a file."""
+    from edgeir.runtime import Session
+
+    session = Session(artifact, threads)
+    arrays = load_arrays(inputs)
+    results = session.run(arrays)
+    with outputs.open("wb") as file:
+        np.savez(file, allow_pickle=False, **results)  # pyright: ignore[reportArgumentType]
+    for name, array in results.items():
+        _out.print(f"{name}: {array.dtype}{list(array.shape)} → {outputs}", highlight=False)
+
+
+@app.command()
+def verify(
+    artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads to run with.")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Largest error relative to an output's range.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an artifact on its golden inputs and compare with its golden outputs."""
+    from edgeir.runtime import verify as verify_artifact
+
+    report = verify_artifact(artifact, threads, tolerance)
+    if as_json:
+        rows = [
+            {"name": o.name, "relative_error": o.relative_error, "tolerance": o.tolerance, "passed": o.passed}
+            for o in report.outputs
+        ]
+        _print_json({"passed": report.passed, "outputs": rows})
+    else:
+        _out.print(str(report), highlight=False, markup=False)
+    if not report.passed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="ONNX file, IR text, or artifact folder.")],
+    shape: ShapeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a model holds and costs: operators, sizes, multiply-accumulates, memory."""
+    from edgeir.commands.inspect import inspect_artifact, inspect_graph
+
+    if model.is_dir():
+        report = inspect_artifact(model)
+    else:
+        report = inspect_graph(load_model(model, parse_shapes(shape)))
+    if as_json:
+        _print_json(report)
+        return
+    for key, value in report.items():
+        if isinstance(value, dict) and value:
+            table = Table(key, "")
+            for name, item in value.items():
+                table.add_row(str(name), str(item))
+            _out.print(table)
+        elif isinstance(value, list):
+            _out.print(f"{key}:", highlight=False)
+            for item in value:
+                _out.print(f"  {item}", highlight=False, markup=False)
+        else:
+            shown = _bytes(value) if key.endswith("bytes") and isinstance(value, int) else value
+            _out.print(f"{key}: {shown}", highlight=False, markup=False)
+
+
+@app.command()
+def opt(
+    model: Annotated[Path, typer.Argument(help="ONNX file or IR text.")],
+    passes: Annotated[str, typer.Option(help="Pipeline text, such as canonicalize,dead-code.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the IR text; else printed.")] = None,
+    shape: ShapeOption = None,
+    target: Annotated[str, typer.Option("--target", "-t", help="Target that the passes see.")] = "host",
+    stop_after: Annotated[int | None, typer.Option(min=0, help="Stop after this many rewrites.")] = None,
+    dump: Annotated[Path | None, typer.Option(help="Folder for the IR after every pass.")] = None,
+    timing: Annotated[bool, typer.Option(help="Show each pass: seconds, rewrites, nodes.")] = False,
+    check: Annotated[bool, typer.Option(help="Compare outputs with the original's after each pass.")] = False,
+) -> None:
+    """Run passes over a model and write the IR as text."""
+    from edgeir.commands.optimize import optimize
+    from edgeir.ir import save_graph
+
+    graph = load_model(model, parse_shapes(shape))
+    report = optimize(graph, passes, target=target, stop_after=stop_after, dump=dump, check=check)
+    if timing or check:
+        _err.print(report.table)
+    if output is None:
+        sys.stdout.write(f"{graph}\n")
+    else:
+        save_graph(graph, output)
+    if not report.passed:
+        _err.print(report.verdict, highlight=False)
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def passes(as_json: JsonOption = False) -> None:
+    """List the passes and their options."""
+    from edgeir.commands.listing import pass_rows
+
+    rows = pass_rows()
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("pass", "options", "what it does")
+    for row in rows:
+        table.add_row(row["name"], row["options"], row["summary"])
+    _out.print(table)
+
+
+@app.command()
+def targets(as_json: JsonOption = False) -> None:
+    """List the target presets."""
+    from edgeir.commands.listing import target_rows
+
+    rows = target_rows()
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("target", "triple", "cpu", "features", "SIMD bits")
+    for row in rows:
+        table.add_row(row["name"], row["triple"], row["cpu"], " ".join(row["features"]), str(row["vector_bits"]))
+    _out.print(table)
+
+
+def load_model(path: Path, shapes: dict[str, tuple[int, ...]] | None) -> Any:
+    """A graph from an ONNX file, or from IR text (any other ending than `.onnx`).
+
+    Raises:
+        EdgeIRError: the file cannot be read, or is no model.
+    """
+    import edgeir.ops  # noqa: F401
+    from edgeir.frontend import load
+    from edgeir.ir import load_graph
+    from edgeir.ir.shapes import fix_shapes
+
+    if path.suffix == ".onnx":
+        return load(path, shapes)
+    graph = load_graph(path)
+    return fix_shapes(graph, shapes) if shapes else graph
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an NPZ file, by name.
+
+    Raises:
+        EdgeIRError: the file is absent, damaged, or holds anything but plain arrays.
+    """
+    import zipfile
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise EdgeIRError("not an NPZ file", where=str(path), expected="arrays saved with numpy.savez")
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise EdgeIRError(
+            "cannot read arrays", where=str(path), expected="arrays saved with numpy.savez", got=str(error)
+        ) from None
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def main() -> None:
+    """Run the command line. Bad input ends with one message and exit code 2, without a traceback."""
+    try:
+        app()
+    except EdgeIRError as error:
+        _err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        raise SystemExit(BAD_INPUT) from None
+    except OSError as error:
+        _err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        raise SystemExit(BAD_INPUT) from None
+
+
+if __name__ == "__main__":
+    main()

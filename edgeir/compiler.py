@@ -1,0 +1,134 @@
+"""From a model to an artifact: import, passes, lowering, code generation, golden pair."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeir.frontend import load
+from edgeir.ir import Graph, Value, graph_statistics
+from edgeir.ir.dtype import numpy_dtype
+from edgeir.ir.evaluate import evaluate
+from edgeir.ir.shapes import fix_shapes, require_static
+from edgeir.lowering import build, export
+from edgeir.passes.pipelines import default_pipeline
+from edgeir.passmanager import PassContext, Pipeline
+from edgeir.runtime import Artifact, Manifest, TensorSpec
+from edgeir.targets import Target, lookup
+
+StageObserver = Callable[[str, float | None], None]
+"""Called with a stage's name and None when it starts, and with its seconds when it ends."""
+
+
+def compile(
+    model: str | Path | Graph,
+    target: str | Target = "host",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    passes: str | Pipeline | None = None,
+    threads: int | None = None,
+    output: str | Path = "model.edgeir",
+    *,
+    golden_inputs: Mapping[str, np.ndarray] | None = None,
+    on_stage: StageObserver | None = None,
+) -> Artifact:
+    """Compile a model for a target.
+
+    Args:
+        model: path of an ONNX file, or a graph (which stays as it is).
+        target: a preset, an LLVM triple, `host`, or a `Target`.
+        shapes: input name → sizes, where the model leaves dimensions open.
+        passes: the pipeline, as text or `Pipeline`; the target's default pipeline if None.
+        threads: number of threads to generate code for; the target's number of cores if None.
+        output: the artifact folder to write.
+        golden_inputs: input name → array for the artifact's golden pair; seeded random data if None. The golden
+            outputs come from the reference evaluator on the graph as imported.
+        on_stage: told when each stage starts and ends.
+
+    Returns:
+        The artifact.
+
+    Raises:
+        EdgeIRError: the model cannot be read, imported or compiled; nothing is written then.
+    """
+    stage = _Stages(on_stage)
+    machine = lookup(target) if isinstance(target, str) else target
+    if threads is not None:
+        machine = replace(machine, cores=threads)
+    with stage("import"):
+        graph = model if isinstance(model, Graph) else load(model, shapes)
+        if isinstance(model, Graph) and shapes:
+            graph = fix_shapes(graph, shapes)
+        require_static(graph)
+    pipeline = default_pipeline(machine) if passes is None else passes
+    pipeline = Pipeline.parse(pipeline) if isinstance(pipeline, str) else pipeline
+    with stage("passes"):
+        optimized = graph.copy()
+        pipeline.run(optimized, PassContext(target=machine))
+    with stage("lower and generate code"):
+        lowered = build(optimized, machine)
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "model.so"
+        with stage("link"):
+            export(lowered, library)
+        with stage("golden pair"):
+            inputs = dict(golden_inputs) if golden_inputs is not None else sample_inputs(graph)
+            outputs = evaluate(graph, inputs)
+        with stage("write"):
+            return Artifact.write(
+                output,
+                library,
+                Manifest(
+                    name=graph.name,
+                    inputs=_specs(graph.inputs, [value.name for value in graph.inputs]),
+                    outputs=_specs(graph.outputs, graph.output_names),
+                    target=machine,
+                    threads=machine.cores,
+                    passes=str(pipeline),
+                    code_bytes=max(0, library.stat().st_size - lowered.constant_bytes),
+                    constant_bytes=lowered.constant_bytes,
+                    peak_memory_bytes=lowered.peak_memory_bytes,
+                    macs=graph_statistics(graph).macs,
+                ),
+                inputs,
+                outputs,
+            )
+
+
+def sample_inputs(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
+    """Seeded random inputs: normal floats; 0 and 1 for integers, which are valid as masks and as indices."""
+    generator = np.random.default_rng(seed)
+    result = {}
+    for value in graph.inputs:
+        shape, dtype = value.type.static_shape, numpy_dtype(value.type.dtype)
+        if "float" in value.type.dtype:
+            result[value.name] = generator.standard_normal(shape).astype(dtype)
+        else:
+            result[value.name] = generator.integers(0, 2, shape).astype(dtype)
+    return result
+
+
+def _specs(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorSpec, ...]:
+    types = [value.type for value in values]
+    return tuple(
+        TensorSpec(name, type.dtype, type.static_shape) for name, type in zip(names, types, strict=True)
+    )
+
+
+class _Stages:
+    def __init__(self, observer: StageObserver | None) -> None:
+        self._observer = observer
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        if self._observer is not None:
+            self._observer(name, None)
+        yield
+        if self._observer is not None:
+            self._observer(name, time.perf_counter() - start)

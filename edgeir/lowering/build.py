@@ -1,0 +1,153 @@
+"""From a graph to machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from edgeir.errors import EdgeIRError
+from edgeir.ir.graph import Graph
+from edgeir.lowering.module import Scheduled, Scheduler, Step, plan, relax_module
+from edgeir.targets.target import Target
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A compiled graph.
+
+    Attributes:
+        executable: the Relax VM executable; its function `main` takes the inputs and returns a tuple of the outputs.
+        kernels: each distinct kernel: its task, the template and config that scheduled it, its function.
+        calls: names of the kernels that `main` calls, in order.
+        activation_bytes: planned memory for intermediate results and outputs, at its peak.
+        workspace_bytes: the largest temporary memory of one kernel.
+        constant_bytes: bytes of the constants, as packed.
+        target: what it was compiled for.
+    """
+
+    executable: relax.VMExecutable
+    kernels: tuple[Scheduled, ...]
+    calls: tuple[str, ...]
+    activation_bytes: int
+    workspace_bytes: int
+    constant_bytes: int
+    target: Target
+
+
+def build(graph: Graph, target: Target, threads: int | None = None, scheduler: Scheduler | None = None) -> Lowered:
+    """Compiles a graph.
+
+    Args:
+        graph: fixed shapes; best fused (every node that is not becomes a kernel by itself).
+        target: the machine.
+        threads: threads that kernels may use; the target's default if None.
+        scheduler: how to schedule a task; by default the templates' choice, untuned.
+
+    Raises:
+        UnsupportedModelError: an operator cannot be compiled.
+        EdgeIRError: a dimension is symbolic.
+    """
+    if threads is not None:
+        target = target.with_cores(threads)
+    steps = plan(graph)
+    schedule = scheduler or default_scheduler(target)
+    scheduled: dict[str, Scheduled] = {}
+    for step in steps:
+        if step.lowering is not None and step.key not in scheduled:
+            scheduled[step.key] = schedule(step.lowering.task)
+    module, constant_bytes = relax_module(graph, steps, scheduled)
+    tvm_target = tvm.target.Target(target.tvm_config())
+    recorded: list[int] = []
+    executable = relax.build(module, tvm_target, relax_pipeline=_pipeline(recorded), tir_pipeline="s_tir")
+    workspace = max((s.kernel.workspace_bytes for s in scheduled.values()), default=0)
+    return Lowered(
+        executable, tuple(scheduled.values()), _calls(steps, scheduled), recorded[0], workspace, constant_bytes, target
+    )
+
+
+def _calls(steps: Sequence[Step], scheduled: dict[str, Scheduled]) -> tuple[str, ...]:
+    return tuple(scheduled[step.key].task.name for step in steps if step.lowering is not None)
+
+
+def default_scheduler(target: Target) -> Scheduler:
+    """The templates' own choice for a target."""
+    from edgeir.schedules.select import schedule
+
+    def choose(task: Any) -> Scheduled:
+        return schedule(task, target)
+
+    return choose
+
+
+def _pipeline(recorded: list[int]) -> tvm.transform.Pass:
+    """Memory planning and lowering of `main`; nothing that would touch or fuse kernels.
+
+    Args:
+        recorded: receives the peak of the planned memory in bytes.
+    """
+    passes = relax.transform
+
+    @tvm.transform.module_pass(opt_level=0, name="record_memory")
+    def record(module: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+        recorded.append(planned_peak(module["main"]))
+        return module
+
+    return tvm.transform.Sequential(
+        [
+            passes.RewriteDataflowReshape(),
+            passes.ToNonDataflow(),
+            passes.RemovePurityChecking(),
+            passes.CallTIRRewrite(),
+            passes.StaticPlanBlockMemory(),
+            passes.LowerAllocTensor(),
+            passes.KillAfterLastUse(),
+            record,
+            passes.LowerRuntimeBuiltin(),
+            passes.ComputePrimValue(),
+            passes.VMShapeLower(),
+            passes.AttachGlobalSymbol(),
+        ]
+    )
+
+
+def planned_peak(function: relax.Function) -> int:
+    """The greatest sum of storages alive at once, in bytes, in a function whose storages are explicit."""
+    alive: dict[Any, int] = {}
+    now = peak = 0
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            call = binding.value
+            if not isinstance(call, relax.Call):
+                continue
+            name = getattr(call.op, "name", "")
+            if name == "relax.memory.alloc_storage":
+                size = 1
+                for dim in call.args[0].values:
+                    size *= int(dim)
+                alive[binding.var] = size
+                now += size
+                peak = max(peak, now)
+            elif name == "relax.memory.kill_storage":
+                now -= alive.pop(call.args[0], 0)
+    return peak
+
+
+def export(lowered: Lowered, path: str | Path) -> None:
+    """Writes a shared library that the TVM runtime loads, with a C compiler.
+
+    Args:
+        lowered: the compiled graph.
+        path: the file, `model.so`.
+
+    Raises:
+        EdgeIRError: the target is foreign and no compiler for it was found, or the linker failed.
+    """
+    try:
+        lowered.executable.export_library(str(path), fcompile=None)
+    except (RuntimeError, OSError) as error:
+        raise EdgeIRError("the shared library could not be linked", where=str(path), got=str(error)) from error

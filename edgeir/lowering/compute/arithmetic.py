@@ -1,0 +1,129 @@
+"""Arithmetic whose machine form has edges: division, remainder, powers, shifts."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import tirx
+
+from edgeir.lowering.compute.expressions import (
+    Expression,
+    bits_of,
+    cast,
+    constant,
+    constant_value,
+    dtype_of,
+    is_float,
+    is_unsigned,
+    named,
+    select,
+)
+
+
+def integer_range(dtype: str) -> tuple[int, int]:
+    """The least and the greatest value of an integer type."""
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
+
+
+def divide(a: Expression, b: Expression) -> Expression:
+    """a / b; integers truncate towards zero, and a division by zero gives 0 instead of a trap."""
+    if is_float(dtype_of(a)):
+        return a / b
+    return _without_traps(a, b, lambda x, y: tirx.truncdiv(x, y), lambda x: constant(0, dtype_of(x)) - x)
+
+
+def remainder(a: Expression, b: Expression, fmod: bool) -> Expression:
+    """a modulo b: with b's sign, or with `fmod` with a's sign. A division of integers by zero gives 0."""
+    dtype = dtype_of(a)
+    if is_float(dtype):
+        rest = tirx.fmod(a, b)
+        return rest if fmod else named(rest, lambda r: _with_sign_of(r, b))
+    rest = _without_traps(a, b, lambda x, y: tirx.truncmod(x, y), lambda x: constant(0, dtype))
+    if fmod or is_unsigned(dtype):
+        return rest
+    return named(rest, lambda r: select(tirx.all(r != 0, (r ^ b) < 0), r + b, r))
+
+
+def _with_sign_of(rest: Expression, b: Expression) -> Expression:
+    zero = constant(0, dtype_of(b))
+    moved = select((rest < zero).astype("int8") != (b < zero).astype("int8"), rest + b, rest)
+    return select(rest == zero, tirx.copysign(zero, b), moved)
+
+
+def _without_traps(a: Expression, b: Expression, quotient, minus_one) -> Expression:  # noqa: ANN001
+    """A quotient guarded against division by zero and, for signed types, by −1 (which overflows for the least a)."""
+    dtype = dtype_of(a)
+    known = constant_value(b)
+    if known is not None and known not in (0, -1):
+        return quotient(a, b)
+    unsafe = b == 0 if is_unsigned(dtype) else tirx.any(b == 0, b == -1)
+    result = quotient(a, select(unsafe, constant(1, dtype), b))
+    if not is_unsigned(dtype):
+        result = select(b == constant(-1, dtype), minus_one(a), result)
+    return select(b == 0, constant(0, dtype), result)
+
+
+def power(a: Expression, b: Expression) -> Expression:
+    """a to the power of b in a's type; integers by squaring (a negative exponent goes through float64)."""
+    base, exponent = dtype_of(a), dtype_of(b)
+    if is_float(base):
+        known = constant_value(b)
+        if known == 2:
+            return a * a
+        if known == 0.5:
+            # pow(−∞, ½) is +∞ and pow(−0, ½) is +0, where the root is NaN and −0.
+            return tirx.pow(a, cast(b, base)) if base != "float32" else _square_root_power(a)
+        return tirx.pow(a, cast(b, base))
+    through_float = cast(tirx.pow(a.astype("float64"), cast(b, "float64")), base)
+    if is_float(exponent):
+        return through_float
+    exact = named(b, lambda e: named(a, lambda x: _by_squaring(x, e, base, 6)))
+    return exact if is_unsigned(exponent) else select(b < 0, through_float, exact)
+
+
+def _square_root_power(a: Expression) -> Expression:
+    infinite = a == constant(-np.inf, "float32")
+    return select(infinite, constant(np.inf, "float32"), tirx.sqrt(a + constant(0, "float32")))
+
+
+def _by_squaring(x: Expression, exponent: Expression, dtype: str, steps: int) -> Expression:
+    """x^exponent modulo 2^bits for exponents below 2^steps."""
+    one = constant(1, dtype)
+
+    def step(square: Expression, remaining: Expression, left: int) -> Expression:
+        factor = select((remaining & constant(1, dtype_of(remaining))) != 0, square, one)
+        if left == 1:
+            return factor
+        rest = remaining >> constant(1, dtype_of(remaining))
+        return named(square * square, lambda s: named(rest, lambda r: step(s, r, left - 1))) * factor
+
+    return step(x, exponent, steps)
+
+
+def shift_left(a: Expression, b: Expression) -> Expression:
+    """a · 2^b, 0 where b is at least the width of a."""
+    dtype = dtype_of(a)
+    b = b.astype(dtype)
+    width = constant(bits_of(dtype), dtype)
+    known = constant_value(b)
+    if known is not None and 0 <= known < bits_of(dtype):
+        return a << b
+    safe = select(_inside(b, width), b, constant(0, dtype))
+    return select(_inside(b, width), a << safe, constant(0, dtype))
+
+
+def shift_right(a: Expression, b: Expression) -> Expression:
+    """⌊a / 2^b⌋, 0 or −1 where b is at least the width of a."""
+    dtype = dtype_of(a)
+    b = b.astype(dtype)
+    width = constant(bits_of(dtype), dtype)
+    known = constant_value(b)
+    if known is not None and 0 <= known < bits_of(dtype):
+        return a >> b
+    if is_unsigned(dtype):
+        return select(_inside(b, width), a >> select(_inside(b, width), b, constant(0, dtype)), constant(0, dtype))
+    return a >> select(_inside(b, width), b, constant(bits_of(dtype) - 1, dtype))
+
+
+def _inside(b: Expression, width: Expression) -> Expression:
+    return b < width if is_unsigned(dtype_of(b)) else tirx.all(b >= 0, b < width)

@@ -1,0 +1,213 @@
+"""A graph as a Relax module: `main`, which calls one kernel after the other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax, te
+
+from edgeir.errors import EdgeIRError
+from edgeir.ir.graph import Graph, Node, Value
+from edgeir.ir.types import TensorType
+from edgeir.lowering.compute.registry import physical
+from edgeir.lowering.compute.storage import carrier
+from edgeir.lowering.layouts import to_physical
+from edgeir.lowering.task import Lowering, kernel_name, lower_node
+from edgeir.schedules.task import Kernel, Task
+from edgeir.schedules.template import Config
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A kernel of a lowered graph.
+
+    Attributes:
+        task: what it computes.
+        template: name of the schedule template.
+        config: the template's knobs.
+        kernel: the scheduled function and how its constants are packed.
+    """
+
+    task: Task
+    template: str
+    config: Config
+    kernel: Kernel
+
+
+Scheduler = Callable[[Task], Scheduled]
+"""Schedules a task."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node and its kernel; None for a reshape, which only views its input.
+
+    Attributes:
+        node: the node.
+        lowering: the arguments of the kernel.
+        key: identifies the kernel: nodes of one key share one.
+    """
+
+    node: Node
+    lowering: Lowering | None
+    key: str
+
+
+def plan(graph: Graph) -> list[Step]:
+    """The graph's nodes in order, each with its task; equal computations get equal names.
+
+    Raises:
+        EdgeIRError: a dimension is symbolic, or an operator cannot be compiled.
+    """
+    names: dict[str, str] = {}
+    used: set[str] = {"main"}
+    steps = []
+    for node in graph.nodes:
+        if is_view(node):
+            steps.append(Step(node, None, ""))
+            continue
+        name = kernel_name(node, used.__contains__)
+        try:
+            lowering = lower_node(node, name)
+        except EdgeIRError as error:
+            raise type(error)(
+                error.what, where=str(node), expected=error.expected, got=error.got, hint=error.hint,
+                details=error.where,
+            ) from error  # fmt: skip
+        key = lowering.task.key
+        if key not in names:
+            names[key] = name
+            used.add(name)
+        steps.append(Step(node, lowering, key))
+    return steps
+
+
+def is_view(node: Node) -> bool:
+    """Whether a node needs no kernel: a reshape of a plain tensor that stands by itself."""
+    return node.op == "reshape" and not node.input(0).type.layout and not node.output.type.layout
+
+
+class _Builder:
+    """Writes `main`."""
+
+    def __init__(self, graph: Graph, scheduled: Mapping[str, Scheduled]) -> None:
+        self.graph = graph
+        self.scheduled = scheduled
+        self.block = relax.BlockBuilder()
+        self.functions: dict[str, relax.GlobalVar] = {}
+        self.variables: dict[Value, relax.Expr] = {}
+        self.constants: dict[tuple[str, ...], relax.Constant] = {}
+        self.constant_bytes = 0
+
+    def function(self, name: str, func: tvm.tirx.PrimFunc) -> relax.GlobalVar:
+        if name not in self.functions:
+            self.functions[name] = self.block.add_func(func.without_attr("global_symbol"), name)
+        return self.functions[name]
+
+    def constant(self, array: np.ndarray, key: tuple[str, ...]) -> relax.Constant:
+        if key not in self.constants:
+            array = np.ascontiguousarray(array).reshape(array.shape)
+            self.constants[key] = relax.const(tvm.runtime.tensor(array))
+            self.constant_bytes += array.nbytes
+        return self.constants[key]
+
+    def value(self, value: Value) -> relax.Expr:
+        if value.is_constant:
+            return self.constant(to_physical(value.data, value.type), (value.digest, str(value.type)))
+        return self.variables[value]
+
+    def argument(self, step: Step, index: int) -> relax.Expr:
+        """An argument of a kernel; constants packed as the kernel wants them."""
+        assert step.lowering is not None
+        source, scheduled = step.lowering.sources[index], self.scheduled[step.key]
+        pack = scheduled.kernel.pack.get(index)
+        if isinstance(source, np.ndarray):
+            array = pack(source) if pack else source
+            return self.constant(array, (scheduled.task.name, str(index), _digest(array)))
+        if pack is None:
+            return self.value(source)
+        key = (source.digest, str(source.type), scheduled.task.name, str(index))
+        if key not in self.constants:
+            return self.constant(pack(to_physical(source.data, source.type)), key)
+        return self.constants[key]
+
+    def call(self, step: Step) -> None:
+        assert step.lowering is not None
+        scheduled = self.scheduled[step.key]
+        function = self.function(scheduled.task.name, scheduled.kernel.func)
+        arguments = [self.argument(step, i) for i in range(len(step.lowering.sources))]
+        types = [tensor_type(value.type) for value in step.node.outputs]
+        result = self.block.emit(relax.call_tir(function, arguments, types if len(types) > 1 else types[0]))
+        if len(types) == 1:
+            self.variables[step.node.outputs[0]] = result
+            return
+        for index, value in enumerate(step.node.outputs):
+            self.variables[value] = self.block.emit(relax.TupleGetItem(result, index))
+
+    def view(self, node: Node) -> None:
+        source = node.input(0)
+        shape = physical(node.output.type)
+        self.variables[node.output] = self.block.emit(relax.op.reshape(self.value(source), shape))
+
+    def root(self, value: Value) -> Value:
+        """The value whose memory a chain of reshapes views."""
+        while value.producer is not None and is_view(value.producer):
+            value = value.producer.input(0)
+        return value
+
+    def outputs(self) -> list[relax.Expr]:
+        """The results; each in memory of its own, which the caller may keep and change."""
+        taken: set[Value] = set()
+        results = []
+        for value in self.graph.outputs:
+            root = self.root(value)
+            expression = self.value(value)
+            if root.is_input or root.is_constant or root in taken:
+                shape, dtype = physical(value.type), carrier(value.type.dtype)
+                name = f"copy_{dtype}_{'x'.join(map(str, shape))}"
+                function = self.function(name, copy_function(shape, dtype, name))
+                expression = self.block.emit(relax.call_tir(function, [expression], tensor_type(value.type)))
+            taken.add(root)
+            results.append(expression)
+        return results
+
+
+def copy_function(shape: tuple[int, ...], dtype: str, name: str) -> tvm.tirx.PrimFunc:
+    """A kernel that copies a tensor."""
+    source = te.placeholder(shape, dtype, name="source")
+    target = te.compute(shape, lambda *i: source(*i), name="target")
+    return te.create_prim_func([source, target]).with_attr("global_symbol", name)
+
+
+def tensor_type(type: TensorType) -> relax.TensorType:
+    """The Relax type of a value: physical shape, carrier element type."""
+    return relax.TensorType(physical(type), carrier(type.dtype))
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def relax_module(graph: Graph, steps: list[Step], scheduled: Mapping[str, Scheduled]) -> tuple[tvm.IRModule, int]:
+    """The module of `main` and the kernels, and the bytes of its constants.
+
+    Args:
+        graph: the graph; its shapes are fixed.
+        steps: its nodes, planned.
+        scheduled: task key → kernel.
+    """
+    builder = _Builder(graph, scheduled)
+    parameters = [relax.Var(f"input{i}", tensor_type(v.type)) for i, v in enumerate(graph.inputs)]
+    builder.variables.update(zip(graph.inputs, parameters, strict=True))
+    with builder.block.function("main", parameters):
+        with builder.block.dataflow():
+            for step in steps:
+                builder.view(step.node) if step.lowering is None else builder.call(step)
+            results = builder.outputs()
+            result = builder.block.emit_output(relax.Tuple(results))
+        builder.block.emit_func_output(result)
+    return builder.block.get(), builder.constant_bytes

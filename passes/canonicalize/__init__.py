@@ -1,0 +1,1 @@
+"""Bringing equal computations into one form, and removing what computes nothing."""

@@ -1,0 +1,1 @@
+"""Expressing operators by simpler ones."""

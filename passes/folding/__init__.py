@@ -1,0 +1,1 @@
+"""Computing ahead of time: constants, and affine operators folded into weights."""

@@ -1,0 +1,82 @@
+"""Computes at compile time what depends on constants only.
+
+    %a = constant float32[2] [1.0, 4.0]
+    %b = sqrt(%a) : float32[2]
+    %y = add(%x, %b) : float32[2]
+
+becomes
+
+    %b = constant float32[2] [1.0, 2.0]
+    %y = add(%x, %b) : float32[2]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgeir.ir import Graph, Node, SymbolicDim
+from edgeir.ir.evaluate import evaluate_node
+from edgeir.passmanager import Pass, PassContext, register_pass
+
+_MOST_MACS = 10**8
+
+
+@register_pass
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Evaluates nodes all of whose operands are constants, by the reference evaluation.
+
+    Attributes:
+        max_bytes: the largest result; larger ones are folded only if they are no larger than what they are computed
+            from (a big `expand` or `iota` stays).
+        dequantize: whether constants are dequantized too; left alone by default, so that quantized weights stay small
+            and quantized operators can be recognized.
+    """
+
+    name: ClassVar[str] = "fold-constants"
+    max_bytes: int = 1 << 20
+    dequantize: bool = False
+
+    def run(self, graph: Graph, context: PassContext) -> None:
+        """One walk in order; a folded node is a constant for those after it."""
+        for node in graph.nodes:
+            if not self._can_fold(node):
+                continue
+            if not context.permit(self.name, node):
+                break
+            arrays = [None if value is None else value.data for value in node.inputs]
+            results = evaluate_node(node, arrays)
+            names = [value.name for value in node.outputs]
+            constants = [
+                graph.add_constant(np.ascontiguousarray(array).reshape(array.shape), name)
+                for array, name in zip(results, names, strict=True)
+            ]
+            graph.replace_node(node, constants)
+            for value, name in zip(constants, names, strict=True):
+                graph.rename(value, graph.fresh_name(name))
+        graph.remove_unused_constants()
+
+    def _can_fold(self, node: Node) -> bool:
+        if node.op in ("fused", "layout_cast") or (node.op == "dequantize" and not self.dequantize):
+            return False
+        if not all(value.is_constant for value in node.present_inputs):
+            return False
+        if any(value.type.layout for value in (*node.present_inputs, *node.outputs)):
+            return False
+        if any(_is_symbolic(item) for item in node.attributes.values()):
+            return False
+        if not all(value.type.is_static for value in node.outputs):
+            return False
+        size = sum(value.type.bytes for value in node.outputs)
+        if size > self.max_bytes and size > sum(value.type.bytes for value in node.present_inputs):
+            return False
+        types = [None if value is None else value.type for value in node.inputs]
+        macs = node.definition.macs(types, [value.type for value in node.outputs], node.attributes)
+        return isinstance(macs, int) and macs <= _MOST_MACS
+
+
+def _is_symbolic(value: Any) -> bool:
+    return isinstance(value, SymbolicDim) or (isinstance(value, tuple) and any(map(_is_symbolic, value)))

@@ -1,0 +1,1 @@
+"""Grouping operators into kernels."""

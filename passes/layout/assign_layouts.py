@@ -1,0 +1,127 @@
+"""Blocked layouts for chains of convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edgeir.ir import Graph, Node, Value
+from edgeir.passes.layout.layout_problem import can_block, layout_problem
+from edgeir.passmanager import Pass, PassContext, register_pass
+
+
+@register_pass
+@dataclass(frozen=True)
+class AssignLayouts(Pass):
+    """Stores activations with channels in blocks of the target's vector width, with as few casts as possible.
+
+        %1 = conv(%x, %w) {…} : float32[1, 32, 112, 112]
+        %2 = relu(%1) : float32[1, 32, 112, 112]
+        %3 = softmax(%2) {axis = 1} : float32[1, 32, 112, 112]
+    →
+        %1 = conv(%x, %w) {…} : float32[1, 32, 112, 112]{NCHW8c}
+        %2 = relu(%1) : float32[1, 32, 112, 112]{NCHW8c}
+        %4 = layout_cast(%2) {layout = ""} : float32[1, 32, 112, 112]
+        %3 = softmax(%4) {axis = 1} : float32[1, 32, 112, 112]
+
+    The assignment is the minimum cut of `layout_problem`. It needs fixed shapes, and the target in the context unless
+    `block` is given.
+
+    Attributes:
+        block: elements of a channel block; 0 for the target's float32 lanes. Nothing happens below 2.
+    """
+
+    name: ClassVar[str] = "assign-layouts"
+    block: int = 0
+
+    def run(self, graph: Graph, context: PassContext) -> None:
+        """Assigns layouts.
+
+        Raises:
+            EdgeIRError: `block` is 0 and the context has no target.
+        """
+        if all(node.op != "conv" or not can_block(node.output.type) for node in graph.nodes):
+            return
+        block = self.block or context.require_target(self.name).lanes(32)
+        if block < 2:
+            return
+        problem = layout_problem(graph, block)
+        blocked = problem.solve(graph)
+        if not any(blocked):
+            return
+        _Rewriter(graph, f"NCHW{block}c", blocked, problem.produced, problem.consumed).run()
+
+
+class _Rewriter:
+    """Copies every node with its new layouts beside the old one, then erases the old ones."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        layout: str,
+        blocked: list[bool],
+        produced: Mapping[Value, int],
+        consumed: Mapping[tuple[Node, int], int],
+    ) -> None:
+        self.graph = graph
+        self.layout = layout
+        self.blocked = blocked
+        self.produced = produced
+        self.consumed = consumed
+        self.copies: dict[Value, Value] = {}
+        self.casts: dict[tuple[Value, str], Value] = {}
+
+    def run(self) -> None:
+        graph = self.graph
+        old = list(graph.nodes)
+        for node in old:
+            operands = []
+            for position, value in enumerate(node.inputs):
+                group = self.consumed.get((node, position), 0)
+                operands.append(None if value is None else self.read(value, self.blocked[group], node))
+            layouts = [self.layout if self.blocked[self.produced.get(v, 0)] else "" for v in node.outputs]
+            copy = graph.add_node(
+                node.op,
+                operands,
+                node.attributes,
+                names=[value.name for value in node.outputs],
+                location=node.location,
+                output_layouts=layouts,
+            )
+            self.copies.update(zip(node.outputs, copy.outputs, strict=True))
+        outputs = [self.read(value, False, None) for value in graph.outputs]
+        graph.set_outputs(list(zip(graph.output_names, outputs, strict=True)))
+        names = {copy: value.name for value, copy in self.copies.items()}
+        for node in reversed(old):
+            graph.erase(node)
+        for value, name in names.items():
+            graph.rename(value, name)
+        graph.remove_unused_constants()
+
+    def read(self, value: Value, blocked: bool, user: Node | None) -> Value:
+        """The new form of an old value in the layout that a user reads."""
+        layout = self.layout if blocked else ""
+        if value.is_constant:
+            return self.constant(value) if blocked else value
+        current = self.copies.get(value, value)
+        if current.type.layout == layout:
+            return current
+        key = (value, layout)
+        if key not in self.casts:
+            cast = self.graph.add_node(
+                "layout_cast",
+                [current],
+                {"layout": layout},
+                names=[f"{value.name}_{layout or 'plain'}"],
+                location=user.location if user is not None else "",
+            )
+            self.casts[key] = cast.output
+        return self.casts[key]
+
+    def constant(self, value: Value) -> Value:
+        key = (value, self.layout)
+        if key not in self.casts:
+            shape = (1,) * (4 - value.type.rank) + value.type.static_shape
+            self.casts[key] = self.graph.add_constant(value.data.reshape(shape), value.name, self.layout)
+        return self.casts[key]

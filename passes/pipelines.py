@@ -1,0 +1,28 @@
+"""The pipelines that are run by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeir.passmanager import Pipeline
+
+_CLEAN = "canonicalize,fold-constants,common-subexpressions,dead-code"
+_AFFINE = "fold-pad,fold-batch-norm,fold-scale,fold-bias"
+
+
+def simplification_pipeline(target: Any = None) -> Pipeline:
+    """Everything that keeps the graph made of plain operators; what compression passes should see.
+
+    Args:
+        target: the target; the pipeline is the same for all targets today.
+    """
+    return Pipeline(f"{_CLEAN},{_AFFINE},unroll-recurrent,{_CLEAN}")
+
+
+def default_pipeline(target: Any = None) -> Pipeline:
+    """From an imported graph to one whose nodes are kernels.
+
+    Args:
+        target: the target; the pipeline is the same for all targets today.
+    """
+    return simplification_pipeline(target) + Pipeline("fuse-operators")

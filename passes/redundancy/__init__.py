@@ -1,0 +1,1 @@
+"""Removing computation that is done twice or not used."""

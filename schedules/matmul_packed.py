@@ -1,0 +1,82 @@
+"""Matrix product with a constant right operand: packed once, at compile time, into panels that stream through registers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import te
+
+from edgeir.errors import EdgeIRError
+from edgeir.schedules.matmul_problem import MatmulProblem, matmul_problem
+from edgeir.schedules.matmul_tile import MatmulTile, accumulate, choose_matmul_tile, schedule_matmul, tile_space
+from edgeir.schedules.task import Kernel, Task
+from edgeir.schedules.template import Config
+from edgeir.schedules.workspace import workspace_bytes
+from edgeir.targets.target import Target
+
+
+def pack_panels(problem: MatmulProblem, width: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Packs the right operand as (groups, panels, depth, width), the last panel filled with zeros."""
+
+    def pack(array: np.ndarray) -> np.ndarray:
+        matrices = problem.right_matrices(array)
+        panels = math.ceil(problem.columns / width)
+        padding = panels * width - problem.columns
+        padded = np.pad(matrices, ((0, 0), (0, 0), (0, padding)))
+        split = padded.reshape(problem.groups, problem.depth, panels, width)
+        return np.ascontiguousarray(split.transpose(0, 2, 1, 3))
+
+    return pack
+
+
+class MatmulPacked:
+    """Products with a constant right operand, from one row (bound by memory) to many (bound by arithmetic)."""
+
+    name = "matmul-packed"
+
+    def match(self, task: Task, target: Target) -> bool:
+        """Whether the task is a float32 product whose right operand is a constant of its own."""
+        if target.kind != "llvm" or matmul_problem(task) is None:
+            return False
+        right = task.anchor_operands[1]
+        return right is not None and task.operands[right].constant and task.anchor_operands[0] != right
+
+    def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
+        """Register tiles: `rows` of the left operand, `vectors` of columns."""
+        return tile_space(_problem(task), target)
+
+    def default(self, task: Task, target: Target) -> Config:
+        """The tile that the register count allows and that wastes least."""
+        tile = choose_matmul_tile(_problem(task), target)
+        return {"rows": tile.rows, "vectors": tile.vectors}
+
+    def apply(self, task: Task, config: Config, target: Target) -> Kernel:
+        """The kernel and how to pack its constant.
+
+        Raises:
+            EdgeIRError: for a config outside `space`.
+        """
+        problem, tile = _problem(task), MatmulTile.from_config(config, self.space(task, target), self.name)
+        width = tile.width(target)
+        right = task.anchor_operands[1]
+        assert right is not None
+        shape = (problem.groups, math.ceil(problem.columns / width), problem.depth, width)
+
+        def anchor(inputs: Sequence[te.Tensor]) -> te.Tensor:
+            a, panels = inputs
+            return accumulate(problem, width, a, lambda g, o, k, v: panels[g, o, k, v])
+
+        placeholders, outputs = task.build(anchor, {right: shape})
+        args: list[Any] = [*placeholders, *outputs]
+        func = schedule_matmul(args, task.name, problem, tile, target)
+        return Kernel(func, {right: pack_panels(problem, width)}, workspace_bytes(func))
+
+
+def _problem(task: Task) -> MatmulProblem:
+    problem = matmul_problem(task)
+    if problem is None:
+        raise EdgeIRError("not a product that the matmul templates handle", where=task.name)
+    return problem

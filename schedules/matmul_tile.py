@@ -1,0 +1,213 @@
+"""The register tile of a matrix product and its loop nest, shared by the matmul templates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import te, tirx
+from tvm.s_tir import Schedule
+
+from edgeir.errors import EdgeIRError
+from edgeir.schedules import analysis, inlining, loops
+from edgeir.schedules.matmul_problem import MatmulProblem
+from edgeir.schedules.register_tile import registers_needed, step_cycles
+from edgeir.schedules.row_fusion import scheduled_or_plain
+from edgeir.schedules.simplify import simplified_indices
+from edgeir.schedules.tails import apply_overlaps, overlap_tail, partition_tail
+from edgeir.schedules.template import Config
+from edgeir.schedules.vector_math import vectorizable_math
+from edgeir.targets.target import Target
+
+ACCUMULATOR = "matmul_sum"
+PANELS = "matmul_panels"
+_MAX_VECTORS = 8
+
+
+@dataclass(frozen=True)
+class MatmulTile:
+    """`rows` x `vectors` SIMD registers of sums."""
+
+    rows: int
+    vectors: int
+
+    @staticmethod
+    def from_config(
+        config: Config, space: Mapping[str, Sequence[int | str | bool]], template: str
+    ) -> MatmulTile:
+        """The tile that a config names.
+
+        Raises:
+            EdgeIRError: unless `config` has exactly the knobs of `space`, each with one of its values.
+        """
+        if set(config) != set(space):
+            raise EdgeIRError("wrong knobs", where=template, expected=sorted(space), got=sorted(config))
+        for knob, values in space.items():
+            if config[knob] not in values:
+                raise EdgeIRError(
+                    f"knob `{knob}` is outside its space", where=template, expected=list(values), got=config[knob]
+                )
+        return MatmulTile(int(config["rows"]), int(config["vectors"]))
+
+    def width(self, target: Target) -> int:
+        """Columns of the tile, which are the columns of a panel."""
+        return self.vectors * target.lanes()
+
+
+def tile_space(problem: MatmulProblem, target: Target) -> dict[str, Sequence[int | str | bool]]:
+    """The rows and vectors that a tile may have; a few combinations spill registers, which a tuner will see."""
+    columns = math.ceil(problem.columns / target.lanes())
+    return {
+        "rows": tuple(range(1, min(problem.rows, max(1, target.vector_registers - 2)) + 1)),
+        "vectors": tuple(range(1, min(columns, _MAX_VECTORS) + 1)),
+    }
+
+
+def choose_matmul_tile(problem: MatmulProblem, target: Target) -> MatmulTile:
+    """The tile that needs the fewest cycles, what the last tiles compute twice or for nothing included."""
+    columns = math.ceil(problem.columns / target.lanes())
+    best, best_key = MatmulTile(1, 1), (math.inf, 0)
+    for vectors in range(1, min(columns, _MAX_VECTORS) + 1):
+        for rows in range(1, min(problem.rows, target.vector_registers) + 1):
+            if registers_needed(rows, vectors, target) > target.vector_registers:
+                break
+            tiles = math.ceil(problem.rows / rows) * math.ceil(columns / vectors)
+            cycles = tiles * step_cycles(rows, vectors, target)
+            key = (cycles, -rows * vectors)
+            if key < best_key:
+                best, best_key = MatmulTile(rows, vectors), key
+    return best
+
+
+def accumulate(problem: MatmulProblem, width: int, a: te.Tensor, right: Any) -> te.Tensor:
+    """The product as TE stages: sums in whole panels of `width` columns, then the output's own shape.
+
+    Args:
+        problem: the product.
+        width: columns of a panel.
+        a: the left operand.
+        right: gives the right operand's element for (group, panel, k, column in the panel).
+    """
+    k = te.reduce_axis((0, problem.depth), name="k")
+    panels = math.ceil(problem.columns / width)
+    sums = te.compute(
+        (problem.groups, problem.rows, panels, width),
+        lambda g, r, o, v: te.sum(a[problem.a_index(g, r, k)] * right(g, o, k, v), axis=k),
+        name=ACCUMULATOR,
+    )
+
+    def result(*index: Any) -> Any:
+        group, row = problem.group_and_row(index[:-1])
+        return sums[group, row, index[-1] // width, index[-1] % width]
+
+    return te.compute((*problem.batch, problem.matrix_rows, problem.columns), result, name="matmul")
+
+
+def pack_on_the_fly(problem: MatmulProblem, width: int, b: te.Tensor) -> te.Tensor:
+    """A copy of the right operand as (groups, panels, depth, width), the last panel filled with zeros."""
+    panels = math.ceil(problem.columns / width)
+
+    def element(g: Any, o: Any, k: Any, v: Any) -> Any:
+        column = o * width + v
+        value = b[problem.b_index(g, k, column)]
+        if problem.columns % width == 0:
+            return value
+        return tirx.if_then_else(column < problem.columns, value, tirx.const(0, problem.dtype))
+
+    return te.compute((problem.groups, panels, problem.depth, width), element, name=PANELS)
+
+
+def schedule_matmul(
+    args: list[te.Tensor], name: str, problem: MatmulProblem, tile: MatmulTile, target: Target
+) -> tirx.PrimFunc:
+    """The scheduled product: sums in registers, epilogue on the tile, panels or rows spread over the cores.
+
+    Where the epilogue has a form that cannot be computed on the tile, its stages run after the product.
+    """
+    func = te.create_prim_func(args).with_attr("global_symbol", name)
+    try:
+        return _schedule_tile(func, problem, tile, target)
+    except Exception:  # every schedule primitive raises its own types
+        return scheduled_or_plain(func, target)
+
+
+def _schedule_tile(
+    func: tirx.PrimFunc, problem: MatmulProblem, tile: MatmulTile, target: Target
+) -> tirx.PrimFunc:
+    schedule = Schedule(tvm.IRModule({"main": func}))
+    inlining.inline_injective(schedule, keep=frozenset({ACCUMULATOR, PANELS}))
+    (output,) = schedule.get_output_blocks(schedule.get_sblock("root"))
+    schedule, output = _flatten_batch(schedule, output, problem)
+    sums = schedule.get_sblock(ACCUMULATOR)
+    *group, row, column = schedule.get_loops(output)
+    panel, vector, lane = schedule.split(column, factors=[None, tile.vectors, target.lanes()])
+    row_tile, row_inner = schedule.split(row, factors=[None, tile.rows])
+    first, second = (row_tile, panel) if _rows_outside(problem, tile, target) else (panel, row_tile)
+    schedule.reorder(*group, first, second, row_inner, vector, lane)
+    schedule.vectorize(lane)
+    schedule.compute_at(sums, second, preserve_unit_loops=True)
+    depth = len(group) + 2
+    _schedule_sums(schedule, sums, depth, tile, target)
+    cycles = 2.0 * problem.groups * problem.rows * problem.columns * problem.depth / target.lanes()
+    if problem.rows % tile.rows:
+        overlap_tail(schedule, row_tile, problem.rows)
+    if problem.columns % tile.width(target):
+        partition_tail(schedule, panel)
+    schedule.unroll(vector)
+    schedule.unroll(row_inner)
+    _schedule_rest(schedule, output, target)
+    return vectorizable_math(apply_overlaps(schedule.mod["main"]))
+
+
+def _flatten_batch(schedule: Schedule, output: Any, problem: MatmulProblem) -> tuple[Schedule, Any]:
+    """Makes the output's batch dimensions one. Returns the schedule to go on with and its output block."""
+    if len(problem.batch) > (problem.groups > 1):
+
+        def flatten(*index: Any) -> list[Any]:
+            group, row = problem.group_and_row(index[:-1])
+            return [row, index[-1]] if problem.groups == 1 else [group, row, index[-1]]
+
+        rank = len(problem.batch) + 2
+        schedule.transform_block_layout(output, tirx.IndexMap.from_func(flatten, ndim=rank, index_dtype="int32"))
+        # The flat row is split and put together again in the index of the sums: undo that.
+        schedule = Schedule(simplified_indices(schedule.mod["main"]))
+        (output,) = schedule.get_output_blocks(schedule.get_sblock("root"))
+    return schedule, output
+
+
+def _rows_outside(problem: MatmulProblem, tile: MatmulTile, target: Target) -> bool:
+    """Whether walking all panels for each tile of rows moves less memory than the other way round."""
+    cache = target.l2_bytes * 3 // 4
+    left, right = problem.rows * problem.depth * 4, problem.columns * problem.depth * 4
+    row_tiles, panels = math.ceil(problem.rows / tile.rows), math.ceil(problem.columns / tile.width(target))
+    panels_outside = right + left * (panels if left > cache else 1)
+    rows_outside = left + right * (row_tiles if right > cache else 1)
+    return rows_outside < panels_outside
+
+
+def _schedule_sums(schedule: Schedule, sums: Any, depth: int, tile: MatmulTile, target: Target) -> None:
+    """Unrolls the tile and lets it run over k innermost: one vector of the panel against one element of each row."""
+    _, row, _, column, k = schedule.get_loops(sums)[depth:]
+    vector, lane = schedule.split(column, factors=[tile.vectors, target.lanes()])
+    step, unrolled = schedule.split(k, factors=[None, 1])
+    schedule.reorder(step, unrolled, row, vector, lane)
+    schedule.vectorize(lane)
+    schedule.unroll(vector)
+    schedule.unroll(row)
+    initial = schedule.decompose_reduction(sums, step)
+    _, row, _, *rest = schedule.get_loops(initial)[depth:]
+    schedule.vectorize(rest[-1])
+    for loop in [row, *rest[:-1]]:
+        schedule.unroll(loop)
+    schedule.set_scope(initial, 0, "local")
+
+
+def _schedule_rest(schedule: Schedule, output: Any, target: Target) -> None:
+    """Vectorises what is computed before the product: packed panels and the prologue."""
+    done = {ACCUMULATOR, str(schedule.get(output).name_hint)}
+    for name in analysis.names(schedule):
+        if name not in done and not name.startswith(ACCUMULATOR):
+            loops.vectorize_spatial(schedule, schedule.get_sblock(name), 0, target)
