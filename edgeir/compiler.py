@@ -13,12 +13,11 @@ import numpy as np
 
 from edgeir.frontend import load
 from edgeir.ir import Graph, Value, graph_statistics
-from edgeir.ir.dtype import numpy_dtype
 from edgeir.ir.evaluate import evaluate
 from edgeir.ir.shapes import fix_shapes, require_static
-from edgeir.lowering import build, export
+from edgeir.lowering.build import Lowered, build, export
 from edgeir.passes.pipelines import default_pipeline
-from edgeir.passmanager import PassContext, Pipeline
+from edgeir.passmanager import PassContext, Pipeline, example_inputs
 from edgeir.runtime import Artifact, Manifest, TensorSpec
 from edgeir.targets import Target, lookup
 
@@ -66,7 +65,7 @@ def compile(
             graph = fix_shapes(graph, shapes)
         require_static(graph)
     pipeline = default_pipeline(machine) if passes is None else passes
-    pipeline = Pipeline.parse(pipeline) if isinstance(pipeline, str) else pipeline
+    pipeline = Pipeline(pipeline) if isinstance(pipeline, str) else pipeline
     with stage("passes"):
         optimized = graph.copy()
         pipeline.run(optimized, PassContext(target=machine))
@@ -77,7 +76,7 @@ def compile(
         with stage("link"):
             export(lowered, library)
         with stage("golden pair"):
-            inputs = dict(golden_inputs) if golden_inputs is not None else sample_inputs(graph)
+            inputs = dict(golden_inputs) if golden_inputs is not None else example_inputs(graph)
             outputs = evaluate(graph, inputs)
         with stage("write"):
             return Artifact.write(
@@ -92,7 +91,7 @@ def compile(
                     passes=str(pipeline),
                     code_bytes=max(0, library.stat().st_size - lowered.constant_bytes),
                     constant_bytes=lowered.constant_bytes,
-                    peak_memory_bytes=lowered.peak_memory_bytes,
+                    peak_memory_bytes=_peak(graph, lowered),
                     macs=graph_statistics(graph).macs,
                 ),
                 inputs,
@@ -100,17 +99,10 @@ def compile(
             )
 
 
-def sample_inputs(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
-    """Seeded random inputs: normal floats; 0 and 1 for integers, which are valid as masks and as indices."""
-    generator = np.random.default_rng(seed)
-    result = {}
-    for value in graph.inputs:
-        shape, dtype = value.type.static_shape, numpy_dtype(value.type.dtype)
-        if "float" in value.type.dtype:
-            result[value.name] = generator.standard_normal(shape).astype(dtype)
-        else:
-            result[value.name] = generator.integers(0, 2, shape).astype(dtype)
-    return result
+def _peak(graph: Graph, lowered: Lowered) -> int:
+    """Inputs, planned intermediate values and outputs, and the largest workspace of a kernel, in bytes."""
+    inputs = sum(value.type.bytes for value in graph.inputs)
+    return inputs + lowered.activation_bytes + lowered.workspace_bytes
 
 
 def _specs(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorSpec, ...]:

@@ -10,22 +10,27 @@ a padded copy of the rows of one channel block (`copy`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from tvm import te, tirx
-from tvm.s_tir import Schedule
 
-from edgeir.schedules.conv_direct import cut_tail
+from edgeir.schedules.conv_dense import cut_tail
 from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
 from edgeir.schedules.conv_stages import (
     ACCUMULATE,
     PAD,
     RESULT,
+    TirSchedule,
+    block_name,
     check_config,
     inline_epilogue,
     new_schedule,
     producers_of_accumulation,
+    reduce_axis,
     schedule_elementwise,
+    stage,
+    static_shape,
     zero_padded,
 )
 from edgeir.schedules.register_tile import STACK_LIMIT, divisors, vectors_per_block
@@ -33,9 +38,12 @@ from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.targets.target import Target
 
-
 UNROLLED_ROWS = 3
 """Kernel rows up to which all kernel positions are unrolled; beyond, only those of one kernel row."""
+
+
+MOST_COLUMNS = 10
+"""Columns of a tile: more do not run faster, but are unrolled into more code."""
 
 
 def pack_weight(problem: ConvProblem) -> Callable[[np.ndarray], np.ndarray]:
@@ -58,10 +66,10 @@ def packed_shape(problem: ConvProblem) -> tuple[int, ...]:
 def accumulate(problem: ConvProblem, x: te.Tensor, w: te.Tensor, inline: bool) -> te.Tensor:
     """The sums in the output's layout; `inline` tests for the border where `x` is read."""
     strides, dilations = problem.strides, problem.dilations
-    r, c = (te.reduce_axis((0, extent), name=name) for extent, name in zip(problem.kernel, "rc", strict=True))
+    r, c = (reduce_axis(extent, name) for extent, name in zip(problem.kernel, "rc", strict=True))
 
-    def element(n, k, h, w_, v):  # noqa: ANN001, ANN202
-        at = [h * strides[0] + r * dilations[0], w_ * strides[1] + c * dilations[1]]
+    def element(n: Any, k: Any, h: Any, q: Any, v: Any) -> Any:
+        at = [h * strides[0] + r * dilations[0], q * strides[1] + c * dilations[1]]
         if not inline:
             return te.sum(x[n, k, at[0], at[1], v] * w[k, r, c, v], axis=[r, c])
         inside = []
@@ -78,7 +86,7 @@ def accumulate(problem: ConvProblem, x: te.Tensor, w: te.Tensor, inline: bool) -
         return te.sum(value * w[k, r, c, v], axis=[r, c])
 
     shape = (problem.batch, problem.out_blocks, *problem.out_spatial, problem.out_block)
-    return te.compute(shape, element, name=ACCUMULATE)
+    return stage(shape, element, name=ACCUMULATE)
 
 
 class ConvDepthwise:
@@ -107,11 +115,11 @@ class ConvDepthwise:
     def default(self, task: Task, target: Target) -> Config:
         """The widest tile whose sums, inputs and one weight fit the registers; bands for two pieces per core."""
         problem = conv_problem(task)
-        rows, columns = problem.out_spatial
+        rows = problem.out_spatial[0]
         return {
             "tile_rows": 1,
             "tile_columns": tile_columns(problem, target),
-            "band_rows": rows,
+            "band_rows": band_rows(problem, target),
             "padding": "inline",
         }
 
@@ -126,7 +134,7 @@ class ConvDepthwise:
         def anchor(inputs: Sequence[te.Tensor]) -> te.Tensor:
             x = inputs[0] if inline else zero_padded(inputs[0], problem)
             acc = accumulate(problem, x, inputs[1], inline)
-            return te.compute(acc.shape, lambda *i: acc(*i), name=RESULT)
+            return stage(static_shape(acc), lambda *i: acc(*i), name=RESULT)
 
         placeholders, outputs = task.build(anchor, {index: packed_shape(problem)})
         schedule = new_schedule(task, placeholders, outputs)
@@ -140,6 +148,13 @@ class ConvDepthwise:
         return Kernel(func=schedule.mod["main"], pack={index: pack_weight(problem)}, workspace_bytes=workspace)
 
 
+def band_rows(problem: ConvProblem, target: Target) -> int:
+    """Rows of a band: all, or a divisor such that there are four pieces of work for each thread."""
+    rows = problem.out_spatial[0]
+    wanted = 1 if target.cores == 1 else -(-4 * target.cores // (problem.batch * problem.out_blocks))
+    return rows // next((d for d in divisors(rows, rows) if d >= wanted), rows)
+
+
 def tile_columns(problem: ConvProblem, target: Target) -> int:
     """Columns of a register tile: sums, one kernel row of inputs and a weight fit, with the least ragged tail."""
     vectors = vectors_per_block(problem.out_block, target)
@@ -147,7 +162,7 @@ def tile_columns(problem: ConvProblem, target: Target) -> int:
     reach = (problem.kernel[1] - 1) * problem.dilations[1] + 1
     vector_bytes = max(4, target.vector_bits // 8)
     best = 1
-    for columns in range(1, min(width, target.vector_registers) + 1):
+    for columns in range(1, min(width, MOST_COLUMNS) + 1):
         inputs = min(columns * problem.kernel[1], (columns - 1) * problem.strides[1] + reach)
         fits = vectors * (columns + inputs + 1) <= target.vector_registers
         if fits and columns * vectors * vector_bytes < STACK_LIMIT and -(-width // columns) < -(-width // best):
@@ -155,15 +170,13 @@ def tile_columns(problem: ConvProblem, target: Target) -> int:
     return best
 
 
-def schedule_tile(
-    schedule: Schedule, problem: ConvProblem, tile: tuple[int, int], band: int, copied: bool
-) -> None:
+def schedule_tile(schedule: TirSchedule, problem: ConvProblem, tile: tuple[int, int], band: int, copied: bool) -> None:
     """Bands of rows of channel blocks in parallel; in each, register tiles with the kernel unrolled."""
     copies = producers_of_accumulation(schedule)
     out = inline_epilogue(schedule)
     acc = schedule.get_sblock(ACCUMULATE)
     for block in copies:
-        if not (copied and schedule.get(block).name_hint == PAD):
+        if not (copied and block_name(schedule, block) == PAD):
             schedule_elementwise(schedule, schedule.get_loops(block), parallel=True)
     n, k, h, w, v = schedule.get_loops(out)
     piece, rest = schedule.split(h, [None, band])

@@ -3,93 +3,38 @@
     acc[o, p, v] += x[k, p * stride + kernel, i] * w[o, k, kernel, i, v]
 
 One input element is broadcast against vectors of packed weights; bias and epilogue run on the register tile. The input
-may be plain or blocked, the output plain or blocked. Zeros around the input come from a padded copy.
+may be plain or blocked, the output plain or blocked. Zeros around the input come from a padded copy, which takes one to
+three per cent of the time of a 3x3 layer. Tiles are cut from rows, or from flattened pixels where rows would leave
+ragged tiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 from tvm import te
-from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import LoopRV
 
-from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
-from edgeir.schedules.conv_stages import (
-    ACCUMULATE,
-    RESULT,
-    check_config,
-    inline_epilogue,
-    new_schedule,
-    schedule_copies,
-    workspace_bytes,
-    zero_padded,
+from edgeir.schedules.conv_dense import (
+    accumulate_pixels,
+    accumulate_rows,
+    output_block,
+    pack_weight,
+    packed_shape,
+    result_of_pixels,
+    result_of_rows,
+    schedule_pixels,
+    schedule_rows,
 )
-from edgeir.schedules.register_tile import choose_tile, divisors
+from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
+from edgeir.schedules.conv_stages import check_config, new_schedule, schedule_copies, workspace_bytes, zero_padded
+from edgeir.schedules.register_tile import choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.targets.target import Target
 
-
-def output_block(problem: ConvProblem, target: Target) -> int:
-    """Output channels that are computed together as one block: the output's own block, or what fills a vector."""
-    if problem.out_block:
-        return problem.out_block
-    lanes = target.lanes(32)
-    while lanes > 1 and problem.groups > 1 and problem.out_group % lanes:
-        lanes //= 2
-    return lanes
-
-
-def pack_weight(problem: ConvProblem, block: int, blocks: int) -> Callable[[np.ndarray], np.ndarray]:
-    """How OIHW weights become (O tiles, I blocks, KH, KW, I, blocks, block), zeros where a block is not full."""
-    _, in_blocks, kh, kw, inner, _, _ = packed_shape(problem, block, blocks)
-
-    def pack(weight: np.ndarray) -> np.ndarray:
-        out_tiles = packed_shape(problem, block, blocks)[0]
-        full = np.zeros((out_tiles * blocks * block, in_blocks * inner, kh, kw), weight.dtype)
-        full[: weight.shape[0], : weight.shape[1]] = weight
-        full = full.reshape(out_tiles, blocks, block, in_blocks, inner, kh, kw)
-        return np.ascontiguousarray(full.transpose(0, 3, 5, 6, 4, 1, 2))
-
-    return pack
-
-
-def packed_shape(problem: ConvProblem, block: int, blocks: int) -> tuple[int, ...]:
-    """Shape of the packed weight: (O tiles, I blocks, KH, KW, I, blocks, block)."""
-    inner = problem.in_block or problem.in_group
-    out_tiles = -(-problem.out_channels // (block * blocks))
-    return (out_tiles, -(-problem.in_group // inner), *problem.kernel, inner, blocks, block)
-
-
-def accumulate(problem: ConvProblem, block: int, blocks: int, x: te.Tensor, w: te.Tensor) -> te.Tensor:
-    """The convolution's sums as (N, O tiles, blocks, OH, OW, block)."""
-    out_tiles, in_blocks, kh, kw, inner, _, _ = packed_shape(problem, block, blocks)
-    strides, dilations = problem.strides, problem.dilations
-    k, i = te.reduce_axis((0, in_blocks), name="k"), te.reduce_axis((0, inner), name="i")
-    r, c = te.reduce_axis((0, kh), name="r"), te.reduce_axis((0, kw), name="c")
-
-    def element(n, o, b, h, w_, v):  # noqa: ANN001, ANN202
-        group = o * (block * blocks) // problem.out_group if problem.groups > 1 else 0
-        row, column = h * strides[0] + r * dilations[0], w_ * strides[1] + c * dilations[1]
-        if problem.in_block:
-            value = x[n, group * in_blocks + k, row, column, i]
-        else:
-            value = x[n, group * problem.in_group + i, row, column]
-        return te.sum(value * w[o, k, r, c, i, b, v], axis=[k, r, c, i])
-
-    return te.compute((problem.batch, out_tiles, blocks, *problem.out_spatial, block), element, name=ACCUMULATE)
-
-
-def result(problem: ConvProblem, block: int, blocks: int, acc: te.Tensor) -> te.Tensor:
-    """The sums as they lie in the output: (N, O blocks, OH, OW, block) or (N, O, OH, OW)."""
-    if problem.out_block:
-        shape = (problem.batch, problem.out_blocks, *problem.out_spatial, block)
-        return te.compute(shape, lambda n, o, h, w, v: acc[n, o // blocks, o % blocks, h, w, v], name=RESULT)
-    shape = (problem.batch, problem.out_channels, *problem.out_spatial)
-    whole = block * blocks
-    return te.compute(shape, lambda n, o, h, w: acc[n, o // whole, o % whole // block, h, w, o % block], name=RESULT)
+MOST_FLAT_PIXELS = 8
+"""Pixels of a flattened tile: each needs an address of its own, and there are about a dozen registers for addresses."""
 
 
 class ConvDirect:
@@ -110,29 +55,38 @@ class ConvDirect:
         return whole_out and whole_in and block > 1
 
     def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
-        """Tile rows and columns, channel blocks of a tile, and which loop is outermost."""
+        """Tile rows and columns, channel blocks of a tile, which loop is outermost, and how pixels are walked."""
         problem = conv_problem(task)
         block = output_block(problem, target)
-        per_group = -(-problem.out_group // block)
         rows, columns = problem.out_spatial
         return {
             "tile_rows": [n for n in (1, 2, 4) if n <= rows],
-            "tile_columns": list(range(1, min(columns, target.vector_registers) + 1)),
-            "blocks": divisors(per_group, 8),
-            "outer": ["channels", "rows"],
+            "tile_columns": list(range(1, min(problem.pixels, max(columns, 8), target.vector_registers) + 1)),
+            "blocks": divisors(-(-problem.out_group // block), 8),
+            "outer": ["channels", "pixels"],
+            "walk": ["rows", "flat"] if problem.out_block else ["rows"],
         }
 
     def default(self, task: Task, target: Target) -> Config:
-        """The tile with the fewest cycles; channels outermost unless the input is larger than its weights."""
+        """The walk and tile with the fewest cycles."""
         problem = conv_problem(task)
         block = output_block(problem, target)
         rows, columns = problem.out_spatial
-        tile = choose_tile(rows, columns, -(-problem.out_group // block), block, target, max_rows=2)
+        blocks, vectors = -(-problem.out_group // block), vectors_per_block(block, target)
+        walk, tile = "rows", choose_tile(rows, columns, blocks, block, target, max_rows=2)
+        cycles = total_cycles(rows, columns, blocks, tile, vectors, target)
+        if problem.out_block:
+            pixels = flat_chunk(problem, blocks, target)
+            flat = choose_tile(1, pixels, blocks, block, target, max_columns=MOST_FLAT_PIXELS)
+            flat_cycles = total_cycles(1, pixels, blocks, flat, vectors, target) * (problem.pixels // pixels)
+            if flat_cycles < 0.98 * cycles:
+                walk, tile = "flat", flat
         return {
             "tile_rows": tile.rows,
             "tile_columns": tile.columns,
             "blocks": tile.blocks,
             "outer": outer_loop(problem, target),
+            "walk": walk,
         }
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
@@ -142,16 +96,23 @@ class ConvDirect:
         index = problem.weight_operand
         assert index is not None
         block, blocks = output_block(problem, target), int(config["blocks"])
+        flat, outer = config["walk"] == "flat", str(config["outer"])
 
         def anchor(inputs: Sequence[te.Tensor]) -> te.Tensor:
             x = zero_padded(inputs[0], problem)
-            return result(problem, block, blocks, accumulate(problem, block, blocks, x, inputs[1]))
+            if flat:
+                return result_of_pixels(problem, block, blocks, accumulate_pixels(problem, block, blocks, x, inputs[1]))
+            return result_of_rows(problem, block, blocks, accumulate_rows(problem, block, blocks, x, inputs[1]))
 
         placeholders, outputs = task.build(anchor, {index: packed_shape(problem, block, blocks)})
         schedule = new_schedule(task, placeholders, outputs)
-        tile = (int(config["tile_rows"]), int(config["tile_columns"]))
         schedule_copies(schedule, parallel=True)
-        schedule_tile(schedule, problem, block, blocks, tile, str(config["outer"]))
+        rows, columns = int(config["tile_rows"]), int(config["tile_columns"])
+        if flat:
+            chunk = flat_chunk(problem, -(-problem.out_group // block), target)
+            schedule_pixels(schedule, problem, blocks, columns, chunk, outer)
+        else:
+            schedule_rows(schedule, problem, block, blocks, (rows, columns), outer)
         return Kernel(
             func=schedule.mod["main"],
             pack={index: pack_weight(problem, block, blocks)},
@@ -159,67 +120,16 @@ class ConvDirect:
         )
 
 
+def flat_chunk(problem: ConvProblem, blocks: int, target: Target) -> int:
+    """Pixels that one piece of work walks: all, or a divisor such that there are pieces for all threads."""
+    pieces = problem.batch * problem.groups * blocks
+    wanted = 1 if target.cores == 1 else max(1, math.ceil(4 * target.cores / pieces))
+    return problem.pixels // next((d for d in divisors(problem.pixels, problem.pixels) if d >= wanted), 1)
+
+
 def outer_loop(problem: ConvProblem, target: Target) -> str:
-    """`channels` if the weights are larger than the input (they are read once), else `rows`."""
+    """`channels` if the weights are larger than the input (they are read once), else `pixels`."""
     weights = problem.out_channels * problem.in_group * problem.kernel[0] * problem.kernel[1]
     image = problem.in_channels * problem.padded_extent(0) * problem.padded_extent(1)
     cached = (target.l2_bytes or target.l1_bytes) // 8
-    return "channels" if weights >= image or image <= cached else "rows"
-
-
-def schedule_tile(
-    schedule: Schedule, problem: ConvProblem, block: int, blocks: int, tile: tuple[int, int], outer: str
-) -> None:
-    """Computes the sums of one register tile at a time, and the epilogue on it."""
-    out = inline_epilogue(schedule)
-    acc = schedule.get_sblock(ACCUMULATE)
-    n, o, h, w, *vector = schedule.get_loops(out)
-    if vector:
-        o, b = schedule.split(o, [None, blocks])
-        inner = vector[0]
-    else:
-        o, b, inner = schedule.split(o, [None, blocks, block])
-    h, row = schedule.split(h, [None, tile[0]])
-    w, column = schedule.split(w, [None, tile[1]])
-    whole_rows = problem.out_spatial[0] % tile[0] == 0
-    if not whole_rows:
-        order = (n, o)
-    else:
-        order = (n, o, h) if outer == "channels" else (n, h, o)
-    schedule.reorder(*order, *(() if whole_rows else (h,)), w, row, column, b, inner)
-    if vector:
-        schedule.vectorize(inner)
-    for loop in (row, column, b):
-        schedule.unroll(loop)
-    schedule.compute_at(acc, w, preserve_unit_loops=True)
-    for loop in (w,) if whole_rows else (h, w):
-        cut_tail(schedule, loop)
-    schedule.parallel(schedule.fuse(*order))
-    accumulate_in_registers(schedule, reduction=4)
-
-
-def cut_tail(schedule: Schedule, loop: LoopRV) -> None:
-    """Has the last, partial tile of a loop compiled by itself, so that full tiles carry no conditions."""
-    schedule.annotate(loop, "pragma_loop_partition_hint", 1)
-
-
-def accumulate_in_registers(schedule: Schedule, reduction: int) -> None:
-    """Orders the loops of the sums as reduction, pixels, channel blocks, vector, all but the first unrolled.
-
-    Blocks vary fastest: each input element is then broadcast once and dies before the next is loaded. The other way
-    round, the compiler keeps one register per pixel for the broadcasts and spills the sums. The sums stay in `global`
-    scope: TVM puts only that on the stack, whence LLVM puts it in registers; `local` becomes a heap workspace.
-    """
-    acc = schedule.get_sblock(ACCUMULATE)
-    loops = schedule.get_loops(acc)
-    reduce_loops = loops[-reduction:]
-    b, h, w, v = loops[-reduction - 4 : -reduction]
-    schedule.reorder(*reduce_loops, h, w, b, v)
-    for loop in (h, w, b):
-        schedule.unroll(loop)
-    schedule.vectorize(v)
-    init = schedule.decompose_reduction(acc, reduce_loops[0])
-    h, w, b, v = schedule.get_loops(init)[-4:]
-    for loop in (h, w, b):
-        schedule.unroll(loop)
-    schedule.vectorize(v)
+    return "channels" if weights >= image or image <= cached else "pixels"

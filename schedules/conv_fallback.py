@@ -12,23 +12,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from tvm import te, tirx
-from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from edgeir.schedules.conv_direct import cut_tail
+from edgeir.schedules.conv_dense import cut_tail
 from edgeir.schedules.conv_problem import ConvProblem, conv_problem
 from edgeir.schedules.conv_stages import (
     ACCUMULATE,
     PAD,
     RESULT,
+    TirSchedule,
     check_config,
     inline_what_can_be,
     new_schedule,
+    reduce_axis,
     schedule_copies,
     schedule_elementwise,
+    stage,
+    static_shape,
 )
 from edgeir.schedules.register_tile import choose_tile
 from edgeir.schedules.task import Kernel, Task
@@ -43,14 +47,14 @@ def plain_input(problem: ConvProblem, x: te.Tensor, width: int) -> te.Tensor:
     if not problem.in_block and tuple(extents) == problem.in_spatial and not any(problem.pads_begin):
         return x
 
-    def element(*index: tirx.Var) -> tirx.PrimExpr:
+    def element(*index: Any) -> Any:
         at = [i - begin for i, begin in zip(index[2:], problem.pads_begin, strict=True)]
         inside = tirx.all(*[tirx.all(p >= 0, p < e) for p, e in zip(at, problem.in_spatial, strict=True)])
         n, c, block = index[0], index[1], problem.in_block
         value = x(n, c // block, *at, c % block) if block else x(n, c, *at)
         return tirx.if_then_else(inside, value, tirx.const(0.0, str(x.dtype)))
 
-    return te.compute((problem.batch, problem.in_channels, *extents), element, name=PAD)
+    return stage((problem.batch, problem.in_channels, *extents), element, name=PAD)
 
 
 def channel_vector(problem: ConvProblem, target: Target) -> int:
@@ -79,12 +83,12 @@ def pack_weight(problem: ConvProblem, vector: int) -> Callable[[np.ndarray], np.
 def computed_pack(problem: ConvProblem, vector: int, w: te.Tensor) -> te.Tensor:
     """The packing of `pack_weight` as part of the kernel, for weights that are not constant."""
 
-    def element(g, t, i, *rest):  # noqa: ANN001, ANN002, ANN202
+    def element(g: Any, t: Any, i: Any, *rest: Any) -> Any:
         o = t * vector + rest[-1]
         value = w(g * problem.out_group + o, i, *rest[:-1])
         return tirx.if_then_else(o < problem.out_group, value, tirx.const(0.0, str(w.dtype)))
 
-    return te.compute(packed_shape(problem, vector), element, name="conv_weight")
+    return stage(packed_shape(problem, vector), element, name="conv_weight")
 
 
 class ConvFallback:
@@ -150,29 +154,29 @@ class ConvFallback:
         return Kernel(
             func=schedule.mod["main"],
             pack={} if index is None else {index: pack_weight(problem, vector)},
-            workspace_bytes=sum(size * math.prod(int(e) for e in t.shape) for t in buffers),
+            workspace_bytes=sum(size * math.prod(static_shape(t)) for t in buffers),
         )
 
 
 def accumulate_channels(problem: ConvProblem, vector: int, x: te.Tensor, w: te.Tensor) -> te.Tensor:
     """Sums as (N, groups, vectors, spatial, vector)."""
-    c = te.reduce_axis((0, problem.in_group), name="c")
-    ks = [te.reduce_axis((0, extent), name=f"k{axis}") for axis, extent in enumerate(problem.kernel)]
+    c = reduce_axis(problem.in_group, "c")
+    ks = [reduce_axis(extent, f"k{axis}") for axis, extent in enumerate(problem.kernel)]
 
-    def element(n, g, t, *rest):  # noqa: ANN001, ANN002, ANN202
+    def element(n: Any, g: Any, t: Any, *rest: Any) -> Any:
         at = [p * s + k * d for p, s, k, d in zip(rest[:-1], problem.strides, ks, problem.dilations, strict=True)]
         return te.sum(x(n, g * problem.in_group + c, *at) * w(g, t, c, *ks, rest[-1]), axis=[c, *ks])
 
     groups, vectors = packed_shape(problem, vector)[:2]
-    return te.compute((problem.batch, groups, vectors, *problem.out_spatial, vector), element, name=ACCUMULATE)
+    return stage((problem.batch, groups, vectors, *problem.out_spatial, vector), element, name=ACCUMULATE)
 
 
 def accumulate_width(problem: ConvProblem, vector: int, x: te.Tensor, w: te.Tensor) -> te.Tensor:
     """Sums as (N, O, spatial without the last axis, vectors, vector)."""
-    c = te.reduce_axis((0, problem.in_group), name="c")
-    ks = [te.reduce_axis((0, extent), name=f"k{axis}") for axis, extent in enumerate(problem.kernel)]
+    c = reduce_axis(problem.in_group, "c")
+    ks = [reduce_axis(extent, f"k{axis}") for axis, extent in enumerate(problem.kernel)]
 
-    def element(n, o, *rest):  # noqa: ANN001, ANN002, ANN202
+    def element(n: Any, o: Any, *rest: Any) -> Any:
         pixel = [*rest[:-2], rest[-2] * vector + rest[-1]]
         at = [p * s + k * d for p, s, k, d in zip(pixel, problem.strides, ks, problem.dilations, strict=True)]
         channel = o // problem.out_group * problem.in_group + c
@@ -180,15 +184,13 @@ def accumulate_width(problem: ConvProblem, vector: int, x: te.Tensor, w: te.Tens
 
     vectors = -(-problem.out_spatial[-1] // vector)
     shape = (problem.batch, problem.out_channels, *problem.out_spatial[:-1], vectors, vector)
-    return te.compute(shape, element, name=ACCUMULATE)
+    return stage(shape, element, name=ACCUMULATE)
 
 
-def result(
-    problem: ConvProblem, vector: int, by_channels: bool, acc: te.Tensor, shape: Sequence[int]
-) -> te.Tensor:
+def result(problem: ConvProblem, vector: int, by_channels: bool, acc: te.Tensor, shape: Sequence[int]) -> te.Tensor:
     """The sums in the output's layout; zeros in lanes beyond the output channels."""
 
-    def element(*index: tirx.Var) -> tirx.PrimExpr:
+    def element(*index: Any) -> Any:
         block = problem.out_block
         n, spatial = index[0], index[2 : 2 + problem.rank]
         o = index[1] * block + index[-1] if block else index[1]
@@ -201,10 +203,10 @@ def result(
             return value
         return tirx.if_then_else(o < problem.out_channels, value, tirx.const(0.0, str(acc.dtype)))
 
-    return te.compute(tuple(shape), element, name=RESULT)
+    return stage(tuple(shape), element, name=RESULT)
 
 
-def schedule_channels(schedule: Schedule, problem: ConvProblem, tile: int) -> None:
+def schedule_channels(schedule: TirSchedule, problem: ConvProblem, tile: int) -> None:
     """Tiles of pixels along the last axis, vectors of channels; the other axes in parallel."""
     acc = schedule.get_sblock(ACCUMULATE)
     store = schedule.cache_write(acc, 0, "global")
@@ -216,7 +218,7 @@ def schedule_channels(schedule: Schedule, problem: ConvProblem, tile: int) -> No
     keep_in_registers(schedule, store, outer, w, reduction)
 
 
-def schedule_width(schedule: Schedule, problem: ConvProblem, tile: int) -> None:
+def schedule_width(schedule: TirSchedule, problem: ConvProblem, tile: int) -> None:
     """Tiles of output channels of one group, vectors along the last axis; the other axes in parallel."""
     acc = schedule.get_sblock(ACCUMULATE)
     store = schedule.cache_write(acc, 0, "global")
@@ -231,7 +233,7 @@ def schedule_width(schedule: Schedule, problem: ConvProblem, tile: int) -> None:
 
 
 def keep_in_registers(
-    schedule: Schedule, store: SBlockRV, outer: Sequence[LoopRV], place: LoopRV, reduction: Sequence[LoopRV]
+    schedule: TirSchedule, store: SBlockRV, outer: Sequence[LoopRV], place: LoopRV, reduction: Sequence[LoopRV]
 ) -> None:
     """Sums a tile in a small buffer below the loop `place`, and stores it once; `outer` run in parallel."""
     acc = schedule.get_sblock(ACCUMULATE)

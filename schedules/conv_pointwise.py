@@ -12,41 +12,23 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tvm import te
-from tvm.s_tir import Schedule
 
-from edgeir.schedules.conv_direct import accumulate_in_registers, cut_tail, pack_weight, packed_shape
-from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
-from edgeir.schedules.conv_stages import (
-    ACCUMULATE,
-    RESULT,
-    check_config,
-    inline_epilogue,
-    new_schedule,
-    schedule_copies,
+from edgeir.schedules.conv_dense import (
+    accumulate_pixels,
+    pack_weight,
+    packed_shape,
+    result_of_pixels,
+    schedule_pixels,
 )
+from edgeir.schedules.conv_problem import conv_problem, is_plain_float_conv
+from edgeir.schedules.conv_stages import check_config, new_schedule, schedule_copies
 from edgeir.schedules.register_tile import choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.targets.target import Target
 
-
 SMALLEST_CHUNK = 48
 """Pixels below which a chunk costs more in repeated weight loads than it gains."""
-
-
-def accumulate_pixels(problem: ConvProblem, blocks: int, x: te.Tensor, w: te.Tensor) -> te.Tensor:
-    """The sums as (N, O tiles, blocks, 1, pixels, block)."""
-    block, width = problem.out_block, problem.out_spatial[1]
-    out_tiles, in_blocks, kh, kw, inner, _, _ = packed_shape(problem, block, blocks)
-    k, i = te.reduce_axis((0, in_blocks), name="k"), te.reduce_axis((0, inner), name="i")
-    r, c = te.reduce_axis((0, kh), name="r"), te.reduce_axis((0, kw), name="c")
-
-    def element(n, o, b, z, p, v):  # noqa: ANN001, ANN202
-        group = o * (block * blocks) // problem.out_group if problem.groups > 1 else 0
-        value = x[n, group * in_blocks + k, p // width + r, p % width + c, i]
-        return te.sum(value * w[o, k, r, c, i, b, v], axis=[k, r, c, i])
-
-    return te.compute((problem.batch, out_tiles, blocks, 1, problem.pixels, block), element, name=ACCUMULATE)
 
 
 class ConvPointwise:
@@ -106,41 +88,14 @@ class ConvPointwise:
         problem = conv_problem(task)
         index = problem.weight_operand
         assert index is not None
-        blocks, width = int(config["blocks"]), problem.out_spatial[1]
+        block, blocks = problem.out_block, int(config["blocks"])
 
         def anchor(inputs: Sequence[te.Tensor]) -> te.Tensor:
-            acc = accumulate_pixels(problem, blocks, inputs[0], inputs[1])
-            shape = (problem.batch, problem.out_blocks, *problem.out_spatial, problem.out_block)
-            return te.compute(
-                shape, lambda n, o, h, w, v: acc[n, o // blocks, o % blocks, 0, h * width + w, v], name=RESULT
-            )
+            return result_of_pixels(problem, block, blocks, accumulate_pixels(problem, block, blocks, *inputs[:2]))
 
-        placeholders, outputs = task.build(anchor, {index: packed_shape(problem, problem.out_block, blocks)})
+        placeholders, outputs = task.build(anchor, {index: packed_shape(problem, block, blocks)})
         schedule = new_schedule(task, placeholders, outputs)
         schedule_copies(schedule, parallel=True)
-        schedule_pixels(schedule, problem, blocks, int(config["tile_pixels"]), int(config["chunk_pixels"]), str(config["outer"]))
-        return Kernel(func=schedule.mod["main"], pack={index: pack_weight(problem, problem.out_block, blocks)})
-
-
-def schedule_pixels(
-    schedule: Schedule, problem: ConvProblem, blocks: int, tile: int, chunk: int, outer: str
-) -> None:
-    """Walks chunks of pixels and tiles of channels in parallel, the register tiles of a chunk innermost."""
-    out = inline_epilogue(schedule)
-    acc = schedule.get_sblock(ACCUMULATE)
-    width = problem.out_spatial[1]
-    # One block iterator over pixels (not two) lets `compute_at` see that a tile of pixels is contiguous.
-    schedule.transform_block_layout(out, lambda n, o, h, w, v: (n, o, h * width + w, v))
-    n, o, p, v = schedule.get_loops(out)
-    o, b = schedule.split(o, [None, blocks])
-    p, rest = schedule.split(p, [None, chunk])
-    t, pixel = schedule.split(rest, [None, tile])
-    order = (n, o, p) if outer == "channels" else (n, p, o)
-    schedule.reorder(*order, t, pixel, b, v)
-    schedule.vectorize(v)
-    schedule.unroll(pixel)
-    schedule.unroll(b)
-    schedule.compute_at(acc, t, preserve_unit_loops=True)
-    cut_tail(schedule, t)
-    schedule.parallel(schedule.fuse(*order))
-    accumulate_in_registers(schedule, reduction=4)
+        tile, chunk = int(config["tile_pixels"]), int(config["chunk_pixels"])
+        schedule_pixels(schedule, problem, blocks, tile, chunk, str(config["outer"]))
+        return Kernel(func=schedule.mod["main"], pack={index: pack_weight(problem, block, blocks)})

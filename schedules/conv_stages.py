@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from tvm import te, tirx
@@ -14,9 +15,30 @@ from edgeir.schedules.conv_problem import ConvProblem
 from edgeir.schedules.task import Task
 from edgeir.schedules.template import Config
 
+TirSchedule: TypeAlias = Any
+"""A `tvm.s_tir.Schedule`, whose annotations are wrong for variadic arguments."""
+
 PAD = "conv_pad"
 ACCUMULATE = "conv_accumulate"
 RESULT = "conv_result"
+
+
+def stage(shape: Sequence[int], element: Callable[..., Any], name: str) -> te.Tensor:
+    """A TE stage with one output."""
+    tensor = te.compute(tuple(shape), element, name=name)
+    assert isinstance(tensor, te.Tensor)
+    return tensor
+
+
+def reduce_axis(extent: int, name: str) -> Any:
+    """A TE reduction axis from 0, usable in index arithmetic."""
+    return te.reduce_axis((0, extent), name=name)
+
+
+def loop_extent(schedule: TirSchedule, loop: LoopRV) -> int:
+    """The constant extent of a loop."""
+    node: Any = schedule.get(loop)
+    return int(node.extent)
 
 
 def check_config(name: str, config: Config, space: Mapping[str, Sequence[int | str | bool]]) -> None:
@@ -35,11 +57,11 @@ def zero_padded(x: te.Tensor, problem: ConvProblem, first_spatial: int = 2) -> t
     if not problem.padded:
         return x
     rank = problem.rank
-    shape = [int(extent) for extent in x.shape]
+    shape = static_shape(x)
     for axis in range(rank):
         shape[first_spatial + axis] = problem.padded_extent(axis)
 
-    def element(*index: tirx.Var) -> tirx.PrimExpr:
+    def element(*index: Any) -> Any:
         inside, position = [], list(index)
         for axis in range(rank):
             place = first_spatial + axis
@@ -51,40 +73,51 @@ def zero_padded(x: te.Tensor, problem: ConvProblem, first_spatial: int = 2) -> t
                 inside.append(index[place] < begin + extent)
         return tirx.if_then_else(tirx.all(*inside), x(*position), tirx.const(0.0, str(x.dtype)))
 
-    return te.compute(shape, element, name=PAD)
+    return stage(shape, element, name=PAD)
 
 
-def workspace_bytes(problem: ConvProblem, x: te.Tensor | Sequence[int]) -> int:
+def static_shape(tensor: te.Tensor) -> list[int]:
+    """The shape of a tensor whose extents are all constants."""
+    placed: Any = tensor
+    return [int(extent) for extent in placed.shape]
+
+
+def workspace_bytes(problem: ConvProblem, physical_shape: Sequence[int]) -> int:
     """Bytes of the padded copy of an input of the given physical shape; 0 where there is nothing to pad."""
     if not problem.padded:
         return 0
-    shape = [int(extent) for extent in (x.shape if isinstance(x, te.Tensor) else x)]
+    shape = list(physical_shape)
     for axis in range(problem.rank):
         shape[2 + axis] = problem.padded_extent(axis)
     return int(np.prod(shape)) * 4
 
 
-def new_schedule(task: Task, placeholders: Sequence[te.Tensor], outputs: Sequence[te.Tensor]) -> Schedule:
+def new_schedule(task: Task, placeholders: Sequence[te.Tensor], outputs: Sequence[te.Tensor]) -> TirSchedule:
     """A schedule of the kernel whose PrimFunc carries the task's name."""
-    func = te.create_prim_func([*placeholders, *outputs])
+    func: Any = te.create_prim_func([*placeholders, *outputs])
     return Schedule(func.with_attr("global_symbol", task.name), error_render_level="fast")
 
 
-def _name(schedule: Schedule, block: SBlockRV) -> str:
-    return schedule.get(block).name_hint
+def block_name(schedule: TirSchedule, block: SBlockRV) -> str:
+    """The name of a block."""
+    return _block(schedule, block).name_hint
 
 
-def inline_epilogue(schedule: Schedule) -> SBlockRV:
+def _block(schedule: TirSchedule, block: SBlockRV) -> Any:
+    return schedule.get(block)
+
+
+def inline_epilogue(schedule: TirSchedule) -> SBlockRV:
     """Inlines everything after the accumulation into the one output block, and returns that block.
 
     Stages before the accumulation (the padded copy, a prologue) stay as they are.
     """
     before = producers_of_accumulation(schedule)
-    kept = {_name(schedule, block) for block in before} | {ACCUMULATE}
+    kept = {block_name(schedule, block) for block in before} | {ACCUMULATE}
     root = schedule.get_sblock("root")
     outputs = []
     for block in schedule.get_child_blocks(root):
-        if _name(schedule, block) in kept:
+        if block_name(schedule, block) in kept:
             continue
         if schedule.get_consumers(block):
             schedule.compute_inline(block)
@@ -95,14 +128,14 @@ def inline_epilogue(schedule: Schedule) -> SBlockRV:
     return outputs[0]
 
 
-def inline_what_can_be(schedule: Schedule) -> list[SBlockRV]:
+def inline_what_can_be(schedule: TirSchedule) -> list[SBlockRV]:
     """Inlines every stage after the accumulation that has a consumer and no reduction; returns those that stay."""
-    kept = {_name(schedule, block) for block in producers_of_accumulation(schedule)} | {ACCUMULATE}
+    kept = {block_name(schedule, block) for block in producers_of_accumulation(schedule)} | {ACCUMULATE}
     staying = []
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-        if _name(schedule, block) in kept:
+        if block_name(schedule, block) in kept:
             continue
-        reduces = any(int(iteration.iter_type) != 0 for iteration in schedule.get(block).iter_vars)
+        reduces = any(int(iteration.iter_type) != 0 for iteration in _block(schedule, block).iter_vars)
         if schedule.get_consumers(block) and not reduces:
             schedule.compute_inline(block)
         else:
@@ -110,20 +143,20 @@ def inline_what_can_be(schedule: Schedule) -> list[SBlockRV]:
     return staying
 
 
-def producers_of_accumulation(schedule: Schedule) -> list[SBlockRV]:
+def producers_of_accumulation(schedule: TirSchedule) -> list[SBlockRV]:
     """The blocks that the accumulation depends on, in no particular order."""
     found: dict[str, SBlockRV] = {}
     waiting = [schedule.get_sblock(ACCUMULATE)]
     while waiting:
         for block in schedule.get_producers(waiting.pop()):
-            name = _name(schedule, block)
+            name = block_name(schedule, block)
             if name not in found:
                 found[name] = block
                 waiting.append(block)
     return list(found.values())
 
 
-def schedule_copies(schedule: Schedule, parallel: bool) -> None:
+def schedule_copies(schedule: TirSchedule, parallel: bool) -> None:
     """Schedules the stages before the accumulation as loops over memory: outer axes in parallel, inner as vectors."""
     for block in producers_of_accumulation(schedule):
         loops = schedule.get_loops(block)
@@ -132,18 +165,13 @@ def schedule_copies(schedule: Schedule, parallel: bool) -> None:
         schedule_elementwise(schedule, loops, parallel)
 
 
-def schedule_elementwise(schedule: Schedule, loops: Sequence[LoopRV], parallel: bool, lanes: int = 16) -> None:
+def schedule_elementwise(schedule: TirSchedule, loops: Sequence[LoopRV], parallel: bool, lanes: int = 16) -> None:
     """Vectorises the innermost loop (cut to `lanes` if longer) and runs all but the last two loops in parallel."""
     inner = loops[-1]
     outer = loops[:-2] if len(loops) > 4 else loops[:-1]
     if parallel and outer:
         schedule.parallel(schedule.fuse(*outer))
-    extent = int(schedule.get(inner).extent)
+    extent = loop_extent(schedule, inner)
     if extent > lanes:
         _, inner = schedule.split(inner, [None, lanes])
     schedule.vectorize(inner)
-
-
-def loop_extents(schedule: Schedule, loops: Sequence[LoopRV]) -> list[int]:
-    """The constant extents of loops."""
-    return [int(schedule.get(loop).extent) for loop in loops]

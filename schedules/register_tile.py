@@ -19,7 +19,7 @@ LOADS_PER_CYCLE = 2
 """Vector or broadcast loads issued per cycle by every core that the project targets (a slower core only loses rank)."""
 
 STACK_LIMIT = 1024
-"""Bytes from which TVM allocates a temporary buffer on the heap (`kMaxStackAlloca`): LLVM then does not always keep it in
+"""Bytes from which TVM puts a temporary buffer on the heap (`kMaxStackAlloca`), where LLVM may fail to keep it in
 registers."""
 
 STEP_OVERHEAD = 0.5
@@ -79,7 +79,9 @@ def total_cycles(rows: int, columns: int, blocks: int, tile: RegisterTile, vecto
     return total * math.ceil(blocks / tile.blocks)
 
 
-def choose_tile(rows: int, columns: int, blocks: int, block: int, target: Target, max_rows: int = 1) -> RegisterTile:
+def choose_tile(
+    rows: int, columns: int, blocks: int, block: int, target: Target, max_rows: int = 1, max_columns: int = 64
+) -> RegisterTile:
     """The register tile with the fewest cycles for an output of `rows` x `columns` pixels.
 
     Args:
@@ -89,12 +91,13 @@ def choose_tile(rows: int, columns: int, blocks: int, block: int, target: Target
         block: elements of a channel block.
         target: the machine.
         max_rows: the most rows that a tile may span. Only a tile of whole rows spans several.
+        max_columns: the most columns of a tile.
     """
     vectors = vectors_per_block(block, target)
     best, best_key = RegisterTile(1, 1, 1), (math.inf, 0)
     for tile_blocks in divisors(blocks, 8):
         for tile_rows in range(1, min(rows, max_rows) + 1):
-            for tile_columns in range(1, columns + 1):
+            for tile_columns in range(1, min(columns, max_columns) + 1):
                 if tile_rows * tile_columns > 1 and not fits_registers(
                     tile_rows * tile_columns, tile_blocks * vectors, target
                 ):

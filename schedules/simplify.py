@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import tvm_ffi
-from tvm import arith, tirx
+from tvm import tirx
 from tvm.ir import Range
 from tvm.ir.expr import TensorLoad
 from tvm.s_tir.stmt import SBlock
+from tvm.sym import Analyzer
 
 
 def simplified_indices(func: tirx.PrimFunc) -> tirx.PrimFunc:
@@ -19,7 +20,7 @@ def simplified_indices(func: tirx.PrimFunc) -> tirx.PrimFunc:
             return block
         target = block.body.buffer
         units = [axis.var for axis in block.iter_vars if _is_unit(axis.dom)]
-        analyzer = arith.Analyzer()
+        analyzer = Analyzer()
 
         def zero(variable: tirx.Var) -> Any:
             return tirx.IntImm(variable.ty, 0) if any(variable.same_as(unit) for unit in units) else variable
@@ -30,13 +31,13 @@ def simplified_indices(func: tirx.PrimFunc) -> tirx.PrimFunc:
         def load(access: TensorLoad) -> TensorLoad:
             if access.source.same_as(target):
                 return access
-            return TensorLoad(access.source, [index(i) for i in access.indices])
+            return tirx.BufferLoad(access.source, [index(i) for i in access.indices])
 
         value = tvm_ffi.structural_map(block.body.value, ((TensorLoad, load),))
         reads = [
             region
             if region.source.same_as(target)
-            else type(region)(region.source, [Range.from_min_extent(index(r.min), r.extent) for r in region.region])
+            else type(region)(region.source, [Range.from_min_extent(index(r.min), r.extent) for r in region.region], region.ty)
             for region in block.reads
         ]
         body = tirx.BufferStore(target, value, block.body.indices)

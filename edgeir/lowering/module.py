@@ -88,7 +88,10 @@ def plan(graph: Graph) -> list[Step]:
 
 def is_view(node: Node) -> bool:
     """Whether a node needs no kernel: a reshape of a plain tensor that stands by itself."""
-    return node.op == "reshape" and not node.input(0).type.layout and not node.output.type.layout
+    if node.op != "reshape":
+        return False
+    # TVM refuses to reshape a tensor without elements.
+    return not node.input(0).type.layout and not node.output.type.layout and 0 not in node.output.type.shape
 
 
 class _Builder:

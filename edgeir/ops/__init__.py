@@ -2,6 +2,7 @@
 
 from edgeir.ops import cast as cast
 from edgeir.ops import convolution as convolution
+from edgeir.ops import deform_conv as deform_conv
 from edgeir.ops import elementwise as elementwise
 from edgeir.ops import fused as fused
 from edgeir.ops import grid_sample as grid_sample
@@ -15,4 +16,5 @@ from edgeir.ops import quantization as quantization
 from edgeir.ops import recurrent as recurrent
 from edgeir.ops import reduction as reduction
 from edgeir.ops import resize as resize
+from edgeir.ops import roi_align as roi_align
 from edgeir.ops import shape as shape

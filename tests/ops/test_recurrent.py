@@ -7,6 +7,7 @@ import pytest
 from onnx_cases import infer, node_case, run, run_onnx
 
 from edgeir.errors import TypeInferenceError
+from edgeir.ops.checks import operand
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 DEFAULTS = {"lstm": ["sigmoid", "tanh", "tanh"], "gru": ["sigmoid", "tanh"], "rnn": ["tanh"]}
@@ -38,7 +39,11 @@ def random_inputs(op: str, count: int, rng: np.random.Generator, optional: bool)
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(np.float32)
 
-    inputs: list[np.ndarray | None] = [normal(steps, batch, size), normal(count, rows, size), normal(count, rows, hidden)]
+    inputs: list[np.ndarray | None] = [
+        normal(steps, batch, size),
+        normal(count, rows, size),
+        normal(count, rows, hidden),
+    ]
     if optional:
         inputs += [normal(count, 2 * rows), np.array([5, 2, 4], np.int32), normal(count, batch, hidden)]
         if op == "lstm":
@@ -87,10 +92,25 @@ def test_linear_before_reset_against_onnxruntime(direction: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", "Relu Tanh Sigmoid Affine LeakyRelu ThresholdedRelu ScaledTanh HardSigmoid Elu Softsign Softplus".split()
+    "name",
+    [
+        "Relu",
+        "Tanh",
+        "Sigmoid",
+        "Affine",
+        "LeakyRelu",
+        "ThresholdedRelu",
+        "ScaledTanh",
+        "HardSigmoid",
+        "Elu",
+        "Softsign",
+        "Softplus",
+    ],
 )
 def test_activations_against_onnxruntime(name: str) -> None:
     inputs = random_inputs("rnn", 1, np.random.default_rng(15), True)
+    # A tame recurrence: onnxruntime's softplus overflows.
+    inputs[2] = operand(inputs, 2) / 4
     given: dict[str, Any] = {"activations": [name]}
     if name in ("Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu"):
         given["activation_alpha"] = [0.3]
@@ -123,7 +143,11 @@ def test_inference(op: str) -> None:
         (["float32[T, B, 4]", "float32[2, 8, 4]", "float32[1, 8, 8]"], {}, "w has the wrong shape"),
         (["float32[T, B, 4]", "float32[1, 8, 4]", "float16[1, 8, 8]"], {}, "element types"),
         (["float32[T, 4]", "float32[1, 8, 4]", "float32[1, 8, 8]"], {}, "wrong rank"),
-        (["float32[T, B, 4]", "float32[1, 8, 4]", "float32[1, 8, 8]"], {"activations": ["swish"]}, "unknown activation"),
+        (
+            ["float32[T, B, 4]", "float32[1, 8, 4]", "float32[1, 8, 8]"],
+            {"activations": ["swish"]},
+            "unknown activation",
+        ),
         (["float32[T, B, 4]", "float32[1, 8, 4]", "float32[1, 8, 8]"], {"activations": []}, "wrong length"),
         (["float32[T, B, 4]", "float32[1, 8, 4]", "float32[1, 8, 8]"], {"clip": -1.0}, "unusable clip"),
     ],

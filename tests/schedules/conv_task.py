@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tvm
 from tvm import te, tirx
 
+from edgeir.schedules.conv_stages import reduce_axis, stage
 from edgeir.schedules.task import AnchorCompute, Kernel, Operand, Task, TensorSpec
 from edgeir.schedules.template import Config, Template
 from edgeir.targets.target import Target
@@ -77,14 +79,12 @@ def plain_conv(case: ConvCase) -> AnchorCompute:
         rank, block = len(case.kernel), case.in_block
         in_group, out_group = case.in_channels // case.groups, case.out_channels // case.groups
 
-        def element(*index: tirx.Var) -> tirx.PrimExpr:
+        def element(*index: Any) -> Any:
             n, spatial = index[0], index[2 : 2 + rank]
             o = index[1] * case.out_block + index[-1] if case.out_block else index[1]
-            i = te.reduce_axis((0, in_group), name="i")
-            ks = [te.reduce_axis((0, extent), name=f"k{axis}") for axis, extent in enumerate(case.kernel)]
-            at = [
-                spatial[a] * case.strides[a] + ks[a] * case.dilations[a] - case.padding[a] for a in range(rank)
-            ]
+            i = reduce_axis(in_group, "i")
+            ks = [reduce_axis(extent, f"k{axis}") for axis, extent in enumerate(case.kernel)]
+            at = [spatial[a] * case.strides[a] + ks[a] * case.dilations[a] - case.padding[a] for a in range(rank)]
             inside = tirx.all(*[tirx.all(p >= 0, p < extent) for p, extent in zip(at, case.spatial, strict=True)])
             channel = o // out_group * in_group + i
             value = x(n, channel // block, *at, channel % block) if block else x(n, channel, *at)
@@ -92,7 +92,7 @@ def plain_conv(case: ConvCase) -> AnchorCompute:
             weight = w(tirx.min(o, case.out_channels - 1), i, *ks)
             return te.sum(value * weight, axis=[i, *ks])
 
-        return te.compute(spec(case.batch, case.out_channels, case.out_spatial, case.out_block).shape, element)
+        return stage(spec(case.batch, case.out_channels, case.out_spatial, case.out_block).shape, element, "plain_conv")
 
     return compute
 
@@ -102,7 +102,7 @@ def conv_task(case: ConvCase) -> Task:
     x = spec(case.batch, case.in_channels, case.spatial, case.in_block)
     y = spec(case.batch, case.out_channels, case.out_spatial, case.out_block)
     w = TensorSpec((case.out_channels, case.in_channels // case.groups, *case.kernel), "float32")
-    bias_shape = y.shape[1:2] + (case.out_block,) if case.out_block else y.shape[1:2]
+    bias_shape = (*y.shape[1:2], case.out_block) if case.out_block else y.shape[1:2]
     operands = [Operand("x", x), Operand("w", w, constant=case.constant_weight)]
     if case.epilogue != "none":
         operands.append(Operand("bias", TensorSpec(bias_shape, "float32"), constant=True))
@@ -118,7 +118,7 @@ def conv_task(case: ConvCase) -> Task:
         if case.epilogue == "none":
             return tensors, [result]
         bias = tensors[2]
-        biased = te.compute(
+        biased = stage(
             y.shape,
             lambda *i: result(*i) + (bias(i[1], i[-1]) if case.out_block else bias(i[1])),
             name="biased",
@@ -127,13 +127,13 @@ def conv_task(case: ConvCase) -> Task:
         if case.epilogue == "bias":
             return tensors, [biased]
         if case.epilogue == "relu6":
-            clipped = te.compute(y.shape, lambda *i: te.max(te.min(biased(*i), six), zero), name="clipped")
+            clipped = stage(y.shape, lambda *i: te.max(te.min(biased(*i), six), zero), name="clipped")
             return tensors, [clipped]
         if case.epilogue == "residual":
-            added = te.compute(y.shape, lambda *i: biased(*i) + tensors[3](*i), name="added")
-            return tensors, [te.compute(y.shape, lambda *i: te.max(added(*i), zero), name="activated")]
-        gate = te.compute(y.shape, lambda *i: te.max(te.min(biased(*i) + three, six), zero), name="gate")
-        return tensors, [te.compute(y.shape, lambda *i: biased(*i) * gate(*i) / six, name="hard_swish")]
+            added = stage(y.shape, lambda *i: biased(*i) + tensors[3](*i), name="added")
+            return tensors, [stage(y.shape, lambda *i: te.max(added(*i), zero), name="activated")]
+        gate = stage(y.shape, lambda *i: te.max(te.min(biased(*i) + three, six), zero), name="gate")
+        return tensors, [stage(y.shape, lambda *i: biased(*i) * gate(*i) / six, name="hard_swish")]
 
     return Task(
         name="conv_kernel",
@@ -182,9 +182,7 @@ def reference(case: ConvCase, x: np.ndarray, w: np.ndarray, bias: np.ndarray, re
     return y
 
 
-def kernel_arguments(
-    case: ConvCase, kernel: Kernel, seed: int = 0
-) -> tuple[list[np.ndarray], np.ndarray]:
+def kernel_arguments(case: ConvCase, kernel: Kernel, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
     """Packed arguments of the kernel (outputs included, filled with NaN), and the expected plain output."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((case.batch, case.in_channels, *case.spatial)).astype(np.float32)
@@ -211,7 +209,9 @@ def compile_kernel(kernel: Kernel, target: Target) -> tvm.runtime.Module:
     return tvm.tirx.build(module, target=tvm.target.Target(target.tvm_config()))
 
 
-def check_case(template: Template, case: ConvCase, target: Target, config: Config | None = None, run: bool = True) -> None:
+def check_case(
+    template: Template, case: ConvCase, target: Target, config: Config | None = None, run: bool = True
+) -> None:
     """Schedules, builds and (if the target runs here) runs a case; compares with the reference."""
     task = conv_task(case)
     assert template.match(task, target), case

@@ -24,9 +24,7 @@ AVX512 = Target(
     "avx512", "x86_64-linux-gnu", cpu="x86-64-v4", features=("-prefer-256-bit",), vector_bits=512, vector_registers=32,
     fma=True, fma_per_cycle=2, cores=2,
 )  # fmt: skip
-NEON = Target(
-    "neon", "aarch64-linux-gnu", cpu="cortex-a72", vector_bits=128, vector_registers=32, fma=True, cores=4
-)
+NEON = Target("neon", "aarch64-linux-gnu", cpu="cortex-a72", vector_bits=128, vector_registers=32, fma=True, cores=4)
 TEMPLATES = [ConvPointwise(), ConvDepthwise(), ConvDirect(), ConvFallback()]
 
 
@@ -125,7 +123,9 @@ def test_case_on_avx2(name: str) -> None:
     check_case(template, case, AVX2, run=runs_here(AVX2))
 
 
-@pytest.mark.parametrize("name", ["pointwise", "direct_ragged_channels", "depthwise_strided", "first_layer", "one_axis"])
+@pytest.mark.parametrize(
+    "name", ["pointwise", "direct_ragged_channels", "depthwise_strided", "first_layer", "one_axis"]
+)
 @pytest.mark.parametrize("target", [SSE, AVX512, NEON], ids=lambda target: target.name)
 def test_case_on_other_targets(name: str, target: Target) -> None:
     _, case = CASES[name]
@@ -137,7 +137,9 @@ def test_fallback_takes_what_others_take(name: str) -> None:
     check_case(ConvFallback(), CASES[name][1], AVX2, run=runs_here(AVX2))
 
 
-@pytest.mark.parametrize("name", ["pointwise", "direct", "depthwise", "narrow_groups", "depthwise_plain", "direct_plain"])
+@pytest.mark.parametrize(
+    "name", ["pointwise", "direct", "depthwise", "narrow_groups", "depthwise_plain", "direct_plain"]
+)
 def test_every_end_of_the_space_is_right(name: str) -> None:
     _, case = CASES[name]
     template, task = first_match(case, AVX2), conv_task(case)
@@ -182,14 +184,14 @@ def cases(draw: st.DrawFn) -> ConvCase:
     )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(cases())
 def test_random_convolutions(case: ConvCase) -> None:
     check_case(first_match(case, AVX2), case, AVX2, run=runs_here(AVX2))
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(cases(), st.sampled_from([SSE, AVX2, AVX512]))
 def test_many_random_convolutions(case: ConvCase, target: Target) -> None:
     check_case(first_match(case, target), case, target, run=runs_here(target))

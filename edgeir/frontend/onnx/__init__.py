@@ -24,8 +24,8 @@ def load(path: str | Path, shapes: Shapes | None = None, freeze: Mapping[str, np
 
     Args:
         path: the `.onnx` file; external data is read from its folder and nowhere else.
-        shapes: input name → shape, to fix symbolic dimensions: integers, or None, -1 or a name for a dimension
-            that stays symbolic.
+        shapes: input name → shape, to fix symbolic dimensions: integers; None or -1 where a dimension stays as it
+            is; or an expression over names, such as "batch" or "32*h" for a multiple of 32.
         freeze: input name → array: inputs that become constants.
 
     Returns:

@@ -30,7 +30,7 @@ from edgeir.frontend.onnx.known_values import (
     known_array,
 )
 from edgeir.frontend.onnx.problems import Problem, raise_problems
-from edgeir.frontend.onnx.protos import attribute_value, sparse_array, tensor_array
+from edgeir.frontend.onnx.protos import attribute_value, element_type, sparse_array, tensor_array
 from edgeir.frontend.onnx.registry import find_converter
 from edgeir.frontend.onnx.scope import Scope
 from edgeir.ir import Dim, Graph, SymbolicDim, Value
@@ -97,14 +97,32 @@ class Importer:
         context = Context(_opsets(self.model.opset_import))
         outputs = [output.name for output in proto.output]
         self.convert_nodes(proto.node, scope, context, outputs)
-        raise_problems(self.problems)
+        symbols = sorted(frozenset().union(*(value.type.symbols() for value in self.graph.inputs)))
+        raise_problems(self.problems, symbols)
         self.graph.set_outputs([(name, self.result(scope, name)) for name in outputs])
+        self.check_outputs(proto)
         for node in self.graph.reversed_nodes:
             if not any(value.is_used for value in node.outputs):
                 self.graph.erase(node)
         self.graph.remove_unused_constants()
         self.graph.verify()
         return self.graph
+
+    def check_outputs(self, proto: onnx.GraphProto) -> None:
+        """Compares the outputs with what the model declares; shapes are not, as exporters often get them wrong.
+
+        Raises:
+            EdgeIRError: an element type differs.
+        """
+        for declared, value in zip(proto.output, self.graph.outputs, strict=True):
+            tensor = declared.type.tensor_type
+            if tensor.elem_type and element_type(tensor.elem_type) != value.type.dtype:
+                raise EdgeIRError(
+                    "an output differs from its declared type",
+                    where=f"output {declared.name!r}",
+                    expected=element_type(tensor.elem_type),
+                    got=value.type,
+                )
 
     def result(self, scope: Scope, name: str) -> Value:
         """The value that an output names."""
@@ -275,7 +293,7 @@ class Importer:
         if self.is_foldable(node):
             arrays = evaluate_node(node, [None if value is None else value.data for value in node.inputs])
             self.graph.erase(node)
-            results = [self.graph.add_constant(np.ascontiguousarray(a), f"{stem}.{op}") for a in arrays]
+            results = [self.graph.add_constant(np.asarray(a, order="C"), f"{stem}.{op}") for a in arrays]
         self.created += results
         return results
 

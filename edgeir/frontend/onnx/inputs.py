@@ -13,6 +13,7 @@ from edgeir.errors import EdgeIRError, UnsupportedModelError
 from edgeir.frontend.onnx.known_values import LARGEST_VALUE
 from edgeir.frontend.onnx.protos import element_type
 from edgeir.ir import Dim, Graph, SymbolicDim, TensorType, symbol
+from edgeir.ir.dims import parse_dim
 from edgeir.ir.dtype import numpy_dtype
 
 
@@ -136,11 +137,13 @@ def _fix(name: str, declared: Sequence[Dim], wanted: Sequence[Dim | str | None],
         if size is None or (isinstance(size, int) and size == -1):
             continue
         if isinstance(size, str):
-            size = symbol(size)
+            size = parse_dim(size)
         if isinstance(size, np.integer):
             size = int(size)
         if not isinstance(size, int | SymbolicDim) or isinstance(size, bool) or (isinstance(size, int) and size < 0):
-            raise EdgeIRError("not a size", where=where, expected="an integer of at least 0, None or a name", got=size)
+            raise EdgeIRError(
+                "not a size", where=where, expected="an integer of at least 0, None or an expression", got=size
+            )
         if isinstance(dim, SymbolicDim):
             symbols.fix(dim, size, where)
         elif dim != size:

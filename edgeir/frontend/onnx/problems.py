@@ -40,17 +40,25 @@ class Problem:
         return f"  {self.location}: {self.op_type} ({self.domain or 'ai.onnx'}, opset {self.opset}): {self.why}"
 
 
-def raise_problems(problems: Sequence[Problem]) -> None:
+def raise_problems(problems: Sequence[Problem], symbols: Sequence[str] = ()) -> None:
     """Reports all problems in one error, if there are any.
+
+    Args:
+        problems: the problems.
+        symbols: names of the model's symbolic dimensions, for a hint.
 
     Raises:
         UnsupportedModelError: there are.
     """
     if not problems:
         return
+    # A symbol in the message means that fixing it may help.
+    named = [name for name in symbols if any(name in problem.why for problem in problems)]
+    hint = f"fix {', '.join(named)} with shapes=…, or give a multiple such as 32*h" if named else None
     operators = sorted({problem.op_type for problem in problems})
     raise UnsupportedModelError(
         f"{len(problems)} node{'s' if len(problems) > 1 else ''} cannot be imported",
         got=", ".join(operators),
+        hint=hint,
         details="\n".join(map(str, problems)),
     )

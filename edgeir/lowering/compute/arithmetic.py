@@ -14,7 +14,6 @@ from edgeir.lowering.compute.expressions import (
     dtype_of,
     is_float,
     is_unsigned,
-    named,
     select,
 )
 
@@ -36,12 +35,13 @@ def remainder(a: Expression, b: Expression, fmod: bool) -> Expression:
     """a modulo b: with b's sign, or with `fmod` with a's sign. A division of integers by zero gives 0."""
     dtype = dtype_of(a)
     if is_float(dtype):
-        rest = tirx.fmod(a, b)
-        return rest if fmod else named(rest, lambda r: _with_sign_of(r, b))
+        # LLVM has no lowering of TVM's own fmod; the C library's is exact.
+        rest = tirx.call_pure_extern(dtype, "fmod" if dtype == "float64" else "fmodf", a, b)
+        return rest if fmod else _with_sign_of(rest, b)
     rest = _without_traps(a, b, lambda x, y: tirx.truncmod(x, y), lambda x: constant(0, dtype))
     if fmod or is_unsigned(dtype):
         return rest
-    return named(rest, lambda r: select(tirx.all(r != 0, (r ^ b) < 0), r + b, r))
+    return select(tirx.all(rest != 0, (rest ^ b) < 0), rest + b, rest)
 
 
 def _with_sign_of(rest: Expression, b: Expression) -> Expression:
@@ -77,7 +77,7 @@ def power(a: Expression, b: Expression) -> Expression:
     through_float = cast(tirx.pow(a.astype("float64"), cast(b, "float64")), base)
     if is_float(exponent):
         return through_float
-    exact = named(b, lambda e: named(a, lambda x: _by_squaring(x, e, base, 6)))
+    exact = _by_squaring(a, b, base, 6)
     return exact if is_unsigned(exponent) else select(b < 0, through_float, exact)
 
 
@@ -95,7 +95,7 @@ def _by_squaring(x: Expression, exponent: Expression, dtype: str, steps: int) ->
         if left == 1:
             return factor
         rest = remaining >> constant(1, dtype_of(remaining))
-        return named(square * square, lambda s: named(rest, lambda r: step(s, r, left - 1))) * factor
+        return step(square * square, rest, left - 1) * factor
 
     return step(x, exponent, steps)
 
@@ -103,27 +103,30 @@ def _by_squaring(x: Expression, exponent: Expression, dtype: str, steps: int) ->
 def shift_left(a: Expression, b: Expression) -> Expression:
     """a · 2^b, 0 where b is at least the width of a."""
     dtype = dtype_of(a)
-    b = b.astype(dtype)
-    width = constant(bits_of(dtype), dtype)
     known = constant_value(b)
     if known is not None and 0 <= known < bits_of(dtype):
-        return a << b
-    safe = select(_inside(b, width), b, constant(0, dtype))
-    return select(_inside(b, width), a << safe, constant(0, dtype))
+        return a << constant(known, dtype)
+    inside, safe = _shift_count(b, dtype, 0)
+    return select(inside, a << safe, constant(0, dtype))
 
 
 def shift_right(a: Expression, b: Expression) -> Expression:
     """⌊a / 2^b⌋, 0 or −1 where b is at least the width of a."""
     dtype = dtype_of(a)
-    b = b.astype(dtype)
-    width = constant(bits_of(dtype), dtype)
     known = constant_value(b)
     if known is not None and 0 <= known < bits_of(dtype):
-        return a >> b
+        return a >> constant(known, dtype)
     if is_unsigned(dtype):
-        return select(_inside(b, width), a >> select(_inside(b, width), b, constant(0, dtype)), constant(0, dtype))
-    return a >> select(_inside(b, width), b, constant(bits_of(dtype) - 1, dtype))
+        inside, safe = _shift_count(b, dtype, 0)
+        return select(inside, a >> safe, constant(0, dtype))
+    return a >> _shift_count(b, dtype, bits_of(dtype) - 1)[1]
 
 
-def _inside(b: Expression, width: Expression) -> Expression:
-    return b < width if is_unsigned(dtype_of(b)) else tirx.all(b >= 0, b < width)
+def _shift_count(b: Expression, dtype: str, otherwise: int) -> tuple[Expression, Expression]:
+    """Whether a count lies in [0, width), and the count, or `otherwise` where it does not."""
+    # TVM checks shift counts of unsigned types with a subtraction that it then refuses; signed counts pass.
+    signed = dtype.removeprefix("u")
+    count = b.astype(signed)
+    inside = tirx.all(count >= 0, count < bits_of(dtype))
+    safe = select(inside, count, constant(otherwise, signed))
+    return inside, safe.astype(dtype)

@@ -44,7 +44,7 @@ def constant(value: Any, dtype: str) -> Expression:
 
 def dtype_of(expression: Expression) -> str:
     """The element type of an expression or a tensor."""
-    return str(expression.dtype)
+    return str(expression.dtype if isinstance(expression, te.Tensor) else expression.expr_ty())
 
 
 def constant_value(expression: Expression) -> float | int | None:
@@ -71,14 +71,6 @@ def highest(dtype: str) -> Expression:
 def select(condition: Expression, a: Expression, b: Expression) -> Expression:
     """`a` where the condition holds, else `b`; both are evaluated."""
     return tirx.Select(condition, a, b)
-
-
-def named(value: Expression, body: Any) -> Expression:
-    """Evaluates `value` once, however often `body` reads it."""
-    if isinstance(value, tirx.FloatImm | tirx.IntImm | tirx.Var):
-        return body(value)
-    variable = tirx.Var("t", dtype_of(value))
-    return tirx.Let(variable, value, body(variable))
 
 
 def is_nan(x: Expression) -> Expression:

@@ -16,6 +16,8 @@ from edgeir.lowering.compute.storage import carrier
 def reshape(call: Call) -> te.Tensor:
     """The same elements in row-major order."""
     x, before, after = call.tensor(0), call.shape(0), call.output_shape
+    if 0 in after:
+        return te.compute(after, lambda *_: constant(0, dtype_of(x)), name="reshape")
     return te.compute(after, lambda *i: x(*unravel(flat_index(i, after), before)), name="reshape")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from tvm import te, tirx
 from tvm.script.ir_builder import tirx as T
 
-from edgeir.lowering.compute.expressions import Expression, dtype_of, is_float, is_nan, select
+from edgeir.lowering.compute.expressions import Expression, dtype_of, flat_index, is_float, is_nan, select, unravel
 from edgeir.lowering.compute.loops import around, loop_nest
 from edgeir.lowering.compute.registry import Call, compute, fixed
 
@@ -62,8 +62,10 @@ def _sorted_positions(x: te.Tensor, shape: tuple[int, ...], axis: int, largest: 
             current, following = buffers[(first + step) % 2], buffers[(first + step + 1) % 2]
             _merge(source, current, following, 2**step, outer, size, inner, largest, outs[2])
 
-    results = loop_nest("sort", [x], [shape, shape, (2,)], ["int32", "int32", "int32"], body)
-    return results[0]
+    # One-dimensional, because TVM's bounds of buffers with computed positions fail on split indices.
+    flat_x = te.compute((total,), lambda i: x(*unravel(i, shape)), name="sort_keys")
+    order = loop_nest("sort", [flat_x], [(total,), (total,), (2,)], ["int32", "int32", "int32"], body)[0]
+    return te.compute(shape, lambda *i: order(flat_index(i, shape)), name="order")
 
 
 def _merge(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from edgeir.lowering.compute.expressions import Expression, cast, constant, is_nan, named, select
+from edgeir.lowering.compute.expressions import Expression, cast, constant, is_nan, select
 
 _CARRIERS = {
     "bfloat16": "uint16",
@@ -70,7 +70,7 @@ def decode(x: Expression, dtype: str) -> Expression:
     if dtype == "bfloat16":
         return tirx.reinterpret("float32", x.astype("uint32") << constant(16, "uint32"))
     if dtype in FLOAT8:
-        return named(x.astype("int32"), lambda code: _decode_float8(code, FLOAT8[dtype]))
+        return _decode_float8(x.astype("int32"), FLOAT8[dtype])
     return x
 
 
@@ -85,9 +85,9 @@ def encode(x: Expression, dtype: str, saturate: bool = True) -> Expression:
     if dtype == "float16":
         return x.astype("float16")
     if dtype == "bfloat16":
-        return named(x, _encode_bfloat16)
+        return _encode_bfloat16(x)
     if dtype in FLOAT8:
-        return named(x, lambda value: _encode_float8(value, FLOAT8[dtype], saturate))
+        return _encode_float8(x, FLOAT8[dtype], saturate)
     if dtype == "int4":
         four = constant(4, "int8")
         return (x << four) >> four

@@ -16,6 +16,7 @@ from edgeir.frontend.onnx.converters import (
     rearrangement,
     recurrent,
     reductions,
+    regions,
     shapes,
     signal,
     slicing,

@@ -122,3 +122,38 @@ def compress(node: ImportNode) -> Value:
 def non_zero(node: ImportNode) -> Value:
     """Indices of the elements of a constant that are not 0, one row per axis."""
     return node.constant_value(np.array(np.nonzero(node.constant(0)), dtype=np.int64))
+
+
+@converter("TensorScatter")
+def tensor_scatter(node: ImportNode) -> Value:
+    """A cache (batch first) with `update` written along an axis, from write_indices[b] on, wrapping if circular."""
+    past, update = node.input(0), node.input(1)
+    rank = past.type.rank
+    axis = node.axis(node.attribute("axis", -2), rank)
+    if axis == 0:
+        node.unsupported("the axis must not be that of the batch")
+    count = update.type.shape[axis]
+    steps = node.emit("iota", size=count, dtype="int64")
+    positions = node.reshape(steps, [count if i == axis else 1 for i in range(rank)])
+    if node.optional(2) is not None:
+        starts = node.cast(node.input(2), "int64")
+        batch = past.type.shape[0]
+        positions = node.emit("add", positions, node.reshape(starts, [batch if i == 0 else 1 for i in range(rank)]))
+    if node.attribute("mode", "linear") == "circular":
+        positions = node.emit("mod", positions, node.dims_value([past.type.shape[axis]], ()))
+    return node.emit("scatter_elements", past, node.expand(positions, update.type.shape), update, axis=axis)
+
+
+@converter("Unique")
+def unique(node: ImportNode) -> list[Value]:
+    """The distinct elements (or slices) of a constant: values, first positions, inverse, counts."""
+    x, axis = node.constant(0), node.attribute("axis")
+    if axis is not None:
+        axis = node.axis(axis, x.ndim)
+    values, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True, axis=axis)
+    if not node.attribute("sorted", 1):
+        order = np.argsort(first)
+        values, first, counts = np.take(values, order, axis=axis or 0), first[order], counts[order]
+        inverse = np.argsort(order)[inverse]
+    vectors = (first, inverse.reshape(-1), counts)
+    return [node.constant_value(values), *(node.constant_value(v.astype(np.int64)) for v in vectors)]

@@ -26,10 +26,11 @@ def recurrent(node: ImportNode) -> list[Value | None]:
         hidden = node.type(2).shape[-1]
     direction = node.attribute("direction", "forward")
     directions = 2 if direction == "bidirectional" else 1
+    activations = node.attribute("activations") or _DEFAULT_ACTIVATIONS[name] * directions
     attributes = {
         "hidden_size": hidden,
         "direction": direction,
-        "activations": node.attribute("activations") or _DEFAULT_ACTIVATIONS[name] * directions,
+        "activations": [function.lower() for function in activations],
         "activation_alpha": node.attribute("activation_alpha") or (),
         "activation_beta": node.attribute("activation_beta") or (),
         "clip": node.attribute("clip"),

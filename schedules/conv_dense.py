@@ -1,0 +1,186 @@
+"""What direct and pointwise convolutions share: packed weights, sums per register tile, and how a tile is scheduled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import te
+from tvm.s_tir.schedule import LoopRV
+
+from edgeir.schedules.conv_problem import ConvProblem
+from edgeir.schedules.conv_stages import ACCUMULATE, RESULT, TirSchedule, inline_epilogue, reduce_axis, stage
+from edgeir.targets.target import Target
+
+
+def output_block(problem: ConvProblem, target: Target) -> int:
+    """Output channels that are computed together as one block: the output's own block, or what fills a vector."""
+    if problem.out_block:
+        return problem.out_block
+    lanes = target.lanes(32)
+    while lanes > 1 and problem.groups > 1 and problem.out_group % lanes:
+        lanes //= 2
+    return lanes
+
+
+def pack_weight(problem: ConvProblem, block: int, blocks: int) -> Callable[[np.ndarray], np.ndarray]:
+    """How OIHW weights become (O tiles, I blocks, KH, KW, I, blocks, block), zeros where a block is not full."""
+    _, in_blocks, kh, kw, inner, _, _ = packed_shape(problem, block, blocks)
+
+    def pack(weight: np.ndarray) -> np.ndarray:
+        out_tiles = packed_shape(problem, block, blocks)[0]
+        full = np.zeros((out_tiles * blocks * block, in_blocks * inner, kh, kw), weight.dtype)
+        full[: weight.shape[0], : weight.shape[1]] = weight
+        full = full.reshape(out_tiles, blocks, block, in_blocks, inner, kh, kw)
+        return np.ascontiguousarray(full.transpose(0, 3, 5, 6, 4, 1, 2))
+
+    return pack
+
+
+def packed_shape(problem: ConvProblem, block: int, blocks: int) -> tuple[int, ...]:
+    """Shape of the packed weight: (O tiles, I blocks, KH, KW, I, blocks, block)."""
+    inner = problem.in_block or problem.in_group
+    out_tiles = -(-problem.out_channels // (block * blocks))
+    return (out_tiles, -(-problem.in_group // inner), *problem.kernel, inner, blocks, block)
+
+
+def _product(
+    problem: ConvProblem, block: int, blocks: int, x: te.Tensor, w: te.Tensor, at: Sequence[Any], axes: Sequence[Any]
+) -> Any:
+    """The sum at (n, o, b, v), whose products start at (row, column) of the padded input."""
+    n, o, b, v, row, column = at
+    k, r, c, i = axes
+    in_blocks = packed_shape(problem, block, blocks)[1]
+    group = o * (block * blocks) // problem.out_group if problem.groups > 1 else 0
+    row, column = row + r * problem.dilations[0], column + c * problem.dilations[1]
+    if problem.in_block:
+        value = x[n, group * in_blocks + k, row, column, i]
+    else:
+        value = x[n, group * problem.in_group + i, row, column]
+    return te.sum(value * w[o, k, r, c, i, b, v], axis=list(axes))
+
+
+def _reduce_axes(shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Axes over input blocks, kernel rows, kernel columns and the channels of a block, for a packed weight's shape."""
+    return tuple(reduce_axis(extent, name) for extent, name in zip(shape[1:5], "krci", strict=True))
+
+
+def accumulate_rows(problem: ConvProblem, block: int, blocks: int, x: te.Tensor, w: te.Tensor) -> te.Tensor:
+    """The convolution's sums as (N, O tiles, blocks, OH, OW, block)."""
+    shape = packed_shape(problem, block, blocks)
+    axes = _reduce_axes(shape)
+
+    def element(n: Any, o: Any, b: Any, h: Any, q: Any, v: Any) -> Any:
+        row, column = h * problem.strides[0], q * problem.strides[1]
+        return _product(problem, block, blocks, x, w, (n, o, b, v, row, column), axes)
+
+    return stage((problem.batch, shape[0], blocks, *problem.out_spatial, block), element, name=ACCUMULATE)
+
+
+def accumulate_pixels(problem: ConvProblem, block: int, blocks: int, x: te.Tensor, w: te.Tensor) -> te.Tensor:
+    """The convolution's sums over flattened pixels, as (N, O tiles, blocks, 1, OH * OW, block)."""
+    shape, width = packed_shape(problem, block, blocks), problem.out_spatial[1]
+    axes = _reduce_axes(shape)
+
+    def element(n: Any, o: Any, b: Any, z: Any, p: Any, v: Any) -> Any:
+        row, column = p // width * problem.strides[0], p % width * problem.strides[1]
+        return _product(problem, block, blocks, x, w, (n, o, b, v, row, column), axes)
+
+    return stage((problem.batch, shape[0], blocks, 1, problem.pixels, block), element, name=ACCUMULATE)
+
+
+def result_of_pixels(problem: ConvProblem, block: int, blocks: int, acc: te.Tensor) -> te.Tensor:
+    """The sums over flattened pixels as they lie in the blocked output: (N, O blocks, OH, OW, block)."""
+    shape, width = (problem.batch, problem.out_blocks, *problem.out_spatial, block), problem.out_spatial[1]
+    return stage(shape, lambda n, o, h, w, v: acc[n, o // blocks, o % blocks, 0, h * width + w, v], name=RESULT)
+
+
+def result_of_rows(problem: ConvProblem, block: int, blocks: int, acc: te.Tensor) -> te.Tensor:
+    """The sums as they lie in the output: (N, O blocks, OH, OW, block) or (N, O, OH, OW)."""
+    if problem.out_block:
+        shape = (problem.batch, problem.out_blocks, *problem.out_spatial, block)
+        return stage(shape, lambda n, o, h, w, v: acc[n, o // blocks, o % blocks, h, w, v], name=RESULT)
+    shape = (problem.batch, problem.out_channels, *problem.out_spatial)
+    whole = block * blocks
+    return stage(shape, lambda n, o, h, w: acc[n, o // whole, o % whole // block, h, w, o % block], name=RESULT)
+
+
+def schedule_rows(
+    schedule: TirSchedule, problem: ConvProblem, block: int, blocks: int, tile: tuple[int, int], outer: str
+) -> None:
+    """Computes the sums of one register tile at a time, and the epilogue on it."""
+    out = inline_epilogue(schedule)
+    acc = schedule.get_sblock(ACCUMULATE)
+    n, o, h, w, *vector = schedule.get_loops(out)
+    if vector:
+        o, b = schedule.split(o, [None, blocks])
+        inner = vector[0]
+    else:
+        o, b, inner = schedule.split(o, [None, blocks, block])
+    h, row = schedule.split(h, [None, tile[0]])
+    w, column = schedule.split(w, [None, tile[1]])
+    whole_rows = problem.out_spatial[0] % tile[0] == 0
+    pieces = (n, o, h) if outer == "channels" else (n, h, o)
+    order = pieces if whole_rows else (n, o)
+    schedule.reorder(*order, *(() if whole_rows else (h,)), w, row, column, b, inner)
+    if vector:
+        schedule.vectorize(inner)
+    for loop in (row, column, b):
+        schedule.unroll(loop)
+    schedule.compute_at(acc, w, preserve_unit_loops=True)
+    for loop in (w,) if whole_rows else (h, w):
+        cut_tail(schedule, loop)
+    schedule.parallel(schedule.fuse(*order))
+    accumulate_in_registers(schedule, reduction=4)
+
+
+def cut_tail(schedule: TirSchedule, loop: LoopRV) -> None:
+    """Has the last, partial tile of a loop compiled by itself, so that full tiles carry no conditions."""
+    schedule.annotate(loop, "pragma_loop_partition_hint", 1)
+
+
+def accumulate_in_registers(schedule: TirSchedule, reduction: int) -> None:
+    """Orders the loops of the sums as reduction, pixels, channel blocks, vector, all but the first unrolled.
+
+    Blocks vary fastest: each input element is then broadcast once and dies before the next is loaded. The other way
+    round, the compiler keeps one register per pixel for the broadcasts and spills the sums. The sums stay in `global`
+    scope: TVM puts only that on the stack, whence LLVM puts it in registers; `local` becomes a heap workspace.
+    """
+    acc = schedule.get_sblock(ACCUMULATE)
+    loops = schedule.get_loops(acc)
+    reduce_loops = loops[-reduction:]
+    b, h, w, v = loops[-reduction - 4 : -reduction]
+    schedule.reorder(*reduce_loops, h, w, b, v)
+    for loop in (h, w, b):
+        schedule.unroll(loop)
+    schedule.vectorize(v)
+    init = schedule.decompose_reduction(acc, reduce_loops[0])
+    h, w, b, v = schedule.get_loops(init)[-4:]
+    for loop in (h, w, b):
+        schedule.unroll(loop)
+    schedule.vectorize(v)
+
+
+def schedule_pixels(
+    schedule: TirSchedule, problem: ConvProblem, blocks: int, tile: int, chunk: int, outer: str
+) -> None:
+    """Walks chunks of pixels and tiles of channels in parallel, the register tiles of a chunk innermost."""
+    out = inline_epilogue(schedule)
+    acc = schedule.get_sblock(ACCUMULATE)
+    width = problem.out_spatial[1]
+    # One block iterator over pixels (not two) lets `compute_at` see that a tile of pixels is contiguous.
+    schedule.transform_block_layout(out, lambda n, o, h, w, v: (n, o, h * width + w, v))
+    n, o, p, v = schedule.get_loops(out)
+    o, b = schedule.split(o, [None, blocks])
+    p, rest = schedule.split(p, [None, chunk])
+    t, pixel = schedule.split(rest, [None, tile])
+    order = (n, o, p) if outer == "channels" else (n, p, o)
+    schedule.reorder(*order, t, pixel, b, v)
+    schedule.vectorize(v)
+    schedule.unroll(pixel)
+    schedule.unroll(b)
+    schedule.compute_at(acc, t, preserve_unit_loops=True)
+    cut_tail(schedule, t)
+    schedule.parallel(schedule.fuse(*order))
+    accumulate_in_registers(schedule, reduction=4)
