@@ -7,7 +7,8 @@ from typing import Any
 from edgeir.passmanager import Pipeline
 
 _CLEAN = "canonicalize,fold-constants,common-subexpressions,dead-code"
-_AFFINE = "fold-pad,fold-batch-norm,fold-scale,fold-bias"
+# A bias in the way of a scale goes first, and the scale may leave another bias.
+_AFFINE = "fold-pad,fold-batch-norm,fold-bias,fold-scale,fold-bias"
 
 
 def simplification_pipeline(target: Any = None) -> Pipeline:
@@ -23,6 +24,7 @@ def default_pipeline(target: Any = None) -> Pipeline:
     """From an imported graph to one whose nodes are kernels.
 
     Args:
-        target: the target; the pipeline is the same for all targets today.
+        target: the target; without one, layouts stay plain.
     """
-    return simplification_pipeline(target) + Pipeline("fuse-operators")
+    layouts = Pipeline("" if target is None else "assign-layouts")
+    return simplification_pipeline(target) + layouts + Pipeline("fuse-operators")

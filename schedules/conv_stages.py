@@ -107,13 +107,13 @@ def _block(schedule: TirSchedule, block: SBlockRV) -> Any:
     return schedule.get(block)
 
 
-def inline_epilogue(schedule: TirSchedule) -> SBlockRV:
+def inline_epilogue(schedule: TirSchedule, keep: Sequence[str] = ()) -> SBlockRV:
     """Inlines everything after the accumulation into the one output block, and returns that block.
 
-    Stages before the accumulation (the padded copy, a prologue) stay as they are.
+    Stages before the accumulation (the padded copy, a prologue) and blocks named in `keep` stay as they are.
     """
     before = producers_of_accumulation(schedule)
-    kept = {block_name(schedule, block) for block in before} | {ACCUMULATE}
+    kept = {block_name(schedule, block) for block in before} | {ACCUMULATE, *keep}
     root = schedule.get_sblock("root")
     outputs = []
     for block in schedule.get_child_blocks(root):

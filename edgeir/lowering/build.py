@@ -13,6 +13,10 @@ from tvm import relax
 from edgeir.errors import EdgeIRError
 from edgeir.ir.graph import Graph
 from edgeir.lowering.module import Scheduled, Scheduler, Step, plan, relax_module
+from edgeir.schedules.select import select
+from edgeir.schedules.task import Task
+from edgeir.schedules.select import select
+from edgeir.schedules.task import Task
 from edgeir.targets.target import Target
 
 
@@ -76,10 +80,11 @@ def _calls(steps: Sequence[Step], scheduled: dict[str, Scheduled]) -> tuple[str,
 
 def default_scheduler(target: Target) -> Scheduler:
     """The templates' own choice for a target."""
-    from edgeir.schedules.select import schedule
 
-    def choose(task: Any) -> Scheduled:
-        return schedule(task, target)
+    def choose(task: Task) -> Scheduled:
+        template = select(task, target)
+        config = template.default(task, target)
+        return Scheduled(task, template.name, config, template.apply(task, config, target))
 
     return choose
 

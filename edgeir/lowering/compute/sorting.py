@@ -64,14 +64,14 @@ def _sorted_positions(x: te.Tensor, shape: tuple[int, ...], axis: int, largest: 
 
     # One-dimensional, because TVM's bounds of buffers with computed positions fail on split indices.
     flat_x = te.compute((total,), lambda i: x(*unravel(i, shape)), name="sort_keys")
-    order = loop_nest("sort", [flat_x], [(total,), (total,), (2,)], ["int32", "int32", "int32"], body)[0]
+    order = loop_nest("sort", [flat_x], [(total,), (total,), (3,)], ["int32", "int32", "int32"], body)[0]
     return te.compute(shape, lambda *i: order(flat_index(i, shape)), name="order")
 
 
 def _merge(
     source: Any, current: Any, following: Any, width: int, outer: int, size: int, inner: int, largest: bool, bounds: Any
 ) -> None:
-    """One pass: merges neighbouring runs of `width` positions; `bounds` holds a binary search."""
+    """One pass: merges neighbouring runs of `width` positions; `bounds` holds a binary search: begin, end, middle."""
 
     def at(o: Any, k: Any, i: Any) -> Any:
         return (o * size + k) * inner + i
@@ -85,8 +85,8 @@ def _merge(
         bounds[0] = begin
         bounds[1] = end
         with T.serial(0, width.bit_length()) as _, T.If(bounds[0] < bounds[1]), T.Then():
-            middle = tirx.floordiv(bounds[0] + bounds[1], 2)
-            other = source[at(o, current[at(o, middle, i)], i)]
+            bounds[2] = (bounds[0] + bounds[1]) >> 1
+            other = source[at(o, current[at(o, bounds[2], i)], i)]
             # Of equal elements those of the left run come first.
             earlier = tirx.any(
                 tirx.all(left, _before(other, own, largest)),
@@ -94,12 +94,12 @@ def _merge(
             )
             with T.If(earlier):
                 with T.Then():
-                    bounds[0] = middle + 1
+                    bounds[0] = bounds[2] + 1
                 with T.Else():
-                    bounds[1] = middle
+                    bounds[1] = bounds[2]
         base = select(left, run * width, begin)
-        place = base + (e - run * width) + (bounds[0] - begin)
-        following[at(o, place, i)] = current[at(o, e, i)]
+        bounds[2] = base + (e - run * width) + (bounds[0] - begin)
+        following[at(o, bounds[2], i)] = current[at(o, e, i)]
 
 
 def _before(a: Expression, b: Expression, largest: bool) -> Expression:

@@ -1,0 +1,53 @@
+"""Which template schedules a task."""
+
+from __future__ import annotations
+
+from edgeir.schedules.conv_depthwise import ConvDepthwise
+from edgeir.schedules.conv_direct import ConvDirect
+from edgeir.schedules.conv_fallback import ConvFallback
+from edgeir.schedules.conv_pointwise import ConvPointwise
+from edgeir.schedules.elementwise import Elementwise
+from edgeir.schedules.fallback import Fallback
+from edgeir.schedules.matmul_batched import MatmulBatched
+from edgeir.schedules.matmul_packed import MatmulPacked
+from edgeir.schedules.pooling import Pooling
+from edgeir.schedules.reduction import Reduction
+from edgeir.schedules.softmax import Softmax
+from edgeir.schedules.task import Kernel, Task
+from edgeir.schedules.template import Config, Template
+from edgeir.targets.target import Target
+
+CPU_TEMPLATES: tuple[Template, ...] = (
+    ConvPointwise(),
+    ConvDepthwise(),
+    ConvDirect(),
+    ConvFallback(),
+    MatmulPacked(),
+    MatmulBatched(),
+    Softmax(),
+    Pooling(),
+    Reduction(),
+    Elementwise(),
+    Fallback(),
+)
+"""In order of preference; the last one takes every task."""
+
+
+def templates_for(target: Target) -> tuple[Template, ...]:
+    """The templates for a target, in order of preference."""
+    return CPU_TEMPLATES
+
+
+def select(task: Task, target: Target) -> Template:
+    """The first template that can schedule the task on the target."""
+    return next(template for template in templates_for(target) if template.match(task, target))
+
+
+def schedule(task: Task, target: Target, config: Config | None = None) -> Kernel:
+    """The task's kernel by its first matching template; the template's default knobs if `config` is None.
+
+    Raises:
+        EdgeIRError: the config is not one of the template's.
+    """
+    template = select(task, target)
+    return template.apply(task, template.default(task, target) if config is None else config, target)
