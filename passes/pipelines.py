@@ -26,5 +26,5 @@ def default_pipeline(target: Any = None) -> Pipeline:
     Args:
         target: the target; without one, layouts stay plain.
     """
-    layouts = Pipeline("" if target is None else "assign-layouts")
-    return simplification_pipeline(target) + layouts + Pipeline("fuse-operators")
+    layouts = "" if target is None else "assign-layouts,"
+    return simplification_pipeline(target) + Pipeline(f"decompose-conv-transpose,{_CLEAN},{layouts}fuse-operators")

@@ -10,13 +10,14 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call
 from tvm.ir.expr import TensorLoad
-from tvm.s_tir import Schedule
-from tvm.s_tir.stmt import SBlock, SBlockRealize
+from tvm.s_tir.stmt import SBlockRealize
+
+from edgeir.schedules.tir_types import AnyBlock, AnyBuffer, AnySchedule
 
 _SPATIAL, _REDUCE = tirx.IterVar.DataPar, tirx.IterVar.CommReduce
 
 # Rough cycles of one scalar operation, beside 1 for an addition.
-_CALL_COST = {"tirx.if_then_else": 1, "tirx.likely": 0, "tirx.reinterpret": 0}
+_CALL_COST = {"if_then_else": 1, "likely": 0, "reinterpret": 0}
 _LIBRARY_CALL_COST = 20
 _DIVISION_COST = 5
 
@@ -27,7 +28,7 @@ _VECTOR_DTYPES = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int
 class Access:
     """One element read or written: buffer and index expressions."""
 
-    buffer: tirx.Buffer
+    buffer: AnyBuffer
     indices: tuple[Any, ...]
 
 
@@ -38,17 +39,22 @@ def nodes(root: Any) -> Iterator[Any]:
     return iter(found)
 
 
+def call_name(call: Any) -> str:
+    """The builtin that is called, without the dialect: `exp`, `if_then_else`; "" for a call of something else."""
+    return str(getattr(call.op, "name", "")).rpartition(".")[2]
+
+
 def uses(root: Any, variable: tirx.Var) -> bool:
     """Whether `variable` occurs in the expression or statement."""
     return any(isinstance(node, tirx.Var) and node.same_as(variable) for node in nodes(root))
 
 
-def extent(schedule: Schedule, loop: Any) -> int:
+def extent(schedule: AnySchedule, loop: Any) -> int:
     """Number of iterations of a loop of constant length."""
     return int(schedule.get(loop).extent)
 
 
-def iterations(schedule: Schedule, block: Any) -> int:
+def iterations(schedule: AnySchedule, block: Any) -> int:
     """How often the block runs."""
     product = 1
     for loop in schedule.get_loops(block):
@@ -56,17 +62,17 @@ def iterations(schedule: Schedule, block: Any) -> int:
     return product
 
 
-def blocks(schedule: Schedule) -> list[Any]:
+def blocks(schedule: AnySchedule) -> list[Any]:
     """The blocks of the function in the order in which they run; none for a function without a root block."""
     return list(schedule.get_child_blocks(schedule.get_sblock("root")))
 
 
-def names(schedule: Schedule) -> list[str]:
+def names(schedule: AnySchedule) -> list[str]:
     """The names of `blocks`."""
     return [str(schedule.get(block).name_hint) for block in blocks(schedule)]
 
 
-def is_plain(block: SBlock) -> bool:
+def is_plain(block: AnyBlock) -> bool:
     """Whether the block is one assignment to one element, as `te.compute` makes it."""
     return (
         isinstance(block.body, tirx.BufferStore)
@@ -75,12 +81,12 @@ def is_plain(block: SBlock) -> bool:
     )
 
 
-def is_reduction(block: SBlock) -> bool:
+def is_reduction(block: AnyBlock) -> bool:
     """Whether the block accumulates."""
     return block.init is not None
 
 
-def is_injective(block: SBlock) -> bool:
+def is_injective(block: AnyBlock) -> bool:
     """Whether the block computes each element by itself and indexes its output by its own axes."""
     if not is_plain(block) or is_reduction(block):
         return False
@@ -93,7 +99,7 @@ def is_injective(block: SBlock) -> bool:
     )
 
 
-def loads(block: SBlock) -> list[Access]:
+def loads(block: AnyBlock) -> list[Access]:
     """The elements that the body reads, one entry for each occurrence; the accumulator of a reduction excluded."""
     written = block.body.buffer if isinstance(block.body, tirx.BufferStore) else None
     return [
@@ -103,12 +109,12 @@ def loads(block: SBlock) -> list[Access]:
     ]
 
 
-def store(block: SBlock) -> Access:
+def store(block: AnyBlock) -> Access:
     """The element that a plain block writes."""
     return Access(block.body.buffer, tuple(block.body.indices))
 
 
-def size(buffer: tirx.Buffer) -> int:
+def size(buffer: AnyBuffer) -> int:
     """Number of elements."""
     product = 1
     for dimension in buffer.shape:
@@ -116,12 +122,12 @@ def size(buffer: tirx.Buffer) -> int:
     return product
 
 
-def cost(block: SBlock) -> float:
+def cost(block: AnyBlock) -> float:
     """Rough scalar cycles of one run of the body: arithmetic and loads, index arithmetic included."""
     total = 0.0
     for node in nodes(block.body):
         if isinstance(node, Call):
-            total += _CALL_COST.get(getattr(node.op, "name", ""), _LIBRARY_CALL_COST)
+            total += _CALL_COST.get(call_name(node), _LIBRARY_CALL_COST)
         elif isinstance(node, (tirx.Div, tirx.FloorDiv, tirx.FloorMod, tirx.Mod)):
             total += _DIVISION_COST if isinstance(node, tirx.Div) else 1
         elif isinstance(node, (tirx.Add, tirx.Sub, tirx.Mul, tirx.Max, tirx.Min, tirx.Select, TensorLoad)):
@@ -129,12 +135,12 @@ def cost(block: SBlock) -> float:
     return total
 
 
-def node_count(block: SBlock) -> int:
+def node_count(block: AnyBlock) -> int:
     """Number of IR nodes in the body: what grows without bound when computation is copied into its readers."""
     return sum(1 for _ in nodes(block.body))
 
 
-def element_bits(block: SBlock) -> int:
+def element_bits(block: AnyBlock) -> int:
     """Width of the widest element that the body reads or writes."""
     widths = [32 if str(a.buffer.dtype) == "bool" else _bits(a.buffer.dtype) for a in [*loads(block), store(block)]]
     return max(widths)
@@ -150,27 +156,36 @@ def element_bytes(dtype: str) -> int:
     return max(1, (_bits(dtype) if dtype != "bool" else 8) // 8)
 
 
-def has_vector_dtypes(block: SBlock) -> bool:
+def has_vector_dtypes(block: AnyBlock) -> bool:
     """Whether every element is of a type that every target keeps in vector registers."""
     return all(str(a.buffer.dtype) in _VECTOR_DTYPES for a in [*loads(block), store(block)])
 
 
-def branches_on(block: SBlock, variable: tirx.Var) -> bool:
+def branches_on(block: AnyBlock, variable: tirx.Var) -> bool:
     """Whether an `if_then_else` condition, or an indirect index, depends on the axis: TVM then writes scalar code."""
     for node in nodes(block.body):
-        if isinstance(node, Call) and getattr(node.op, "name", "") == "tirx.if_then_else":
+        if isinstance(node, Call) and call_name(node) == "if_then_else":
             if uses(node.args[0], variable):
                 return True
-        elif isinstance(node, Call) and getattr(node.op, "name", "") not in _KNOWN_VECTOR_CALLS:
+        elif isinstance(node, Call) and call_name(node) not in _KNOWN_VECTOR_CALLS:
             return True
     return False
 
 
+def branches_jointly(block: AnyBlock, variables: Sequence[tirx.Var]) -> bool:
+    """Whether an `if_then_else` condition depends on several of the axes at once."""
+    return any(
+        sum(uses(node.args[0], variable) for variable in variables) > 1
+        for node in nodes(block.body)
+        if isinstance(node, Call) and call_name(node) == "if_then_else"
+    )
+
+
 _KNOWN_VECTOR_CALLS = (
-    "tirx.if_then_else", "tirx.exp", "tirx.tanh", "tirx.erf", "tirx.sigmoid", "tirx.sqrt", "tirx.rsqrt", "tirx.fabs",
-    "tirx.floor", "tirx.ceil", "tirx.round", "tirx.trunc", "tirx.nearbyint", "tirx.log", "tirx.pow", "tirx.reinterpret",
-    "tirx.bitwise_and", "tirx.bitwise_or", "tirx.bitwise_xor", "tirx.shift_left", "tirx.shift_right", "tirx.cos",
-    "tirx.sin",
+    "if_then_else", "exp", "tanh", "erf", "sigmoid", "sqrt", "rsqrt", "fabs",
+    "floor", "ceil", "likely", "round", "trunc", "nearbyint", "log", "pow", "reinterpret",
+    "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right", "cos",
+    "sin",
 )  # fmt: skip
 
 
@@ -216,7 +231,7 @@ def _has_unit_step(expression: Any, axis: tirx.Var) -> bool:
     return False
 
 
-def realize(schedule: Schedule, block: Any) -> SBlockRealize | None:
+def realize(schedule: AnySchedule, block: Any) -> SBlockRealize | None:
     """How the block's axes are bound to its loops; None where a loop holds more than this block."""
     loops = schedule.get_loops(block)
     if not loops:
@@ -225,7 +240,7 @@ def realize(schedule: Schedule, block: Any) -> SBlockRealize | None:
     return body if isinstance(body, SBlockRealize) else None
 
 
-def loop_kinds(schedule: Schedule, block: Any) -> list[str]:
+def loop_kinds(schedule: AnySchedule, block: Any) -> list[str]:
     """For each loop of the block `spatial`, `reduce`, `mixed` or `unused`, by the axes that it drives."""
     binding = realize(schedule, block)
     loops = schedule.get_loops(block)

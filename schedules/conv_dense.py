@@ -16,12 +16,7 @@ from edgeir.targets.target import Target
 
 def output_block(problem: ConvProblem, target: Target) -> int:
     """Output channels that are computed together as one block: the output's own block, or what fills a vector."""
-    if problem.out_block:
-        return problem.out_block
-    lanes = target.lanes(32)
-    while lanes > 1 and problem.groups > 1 and problem.out_group % lanes:
-        lanes //= 2
-    return lanes
+    return problem.out_block or target.lanes(32)
 
 
 def pack_weight(problem: ConvProblem, block: int, blocks: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -113,9 +113,8 @@ class ConvDepthwise:
         }
 
     def default(self, task: Task, target: Target) -> Config:
-        """The widest tile whose sums, inputs and one weight fit the registers; bands for two pieces per core."""
+        """The widest tile whose sums, inputs and one weight fit the registers; bands for all threads."""
         problem = conv_problem(task)
-        rows = problem.out_spatial[0]
         return {
             "tile_rows": 1,
             "tile_columns": tile_columns(problem, target),

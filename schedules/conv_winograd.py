@@ -12,7 +12,6 @@ a direct convolution by about 3e-6.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,12 +21,15 @@ from tvm import te, tirx
 from edgeir.schedules.conv_dense import cut_tail
 from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
 from edgeir.schedules.conv_stages import (
+    ACCUMULATE,
     PAD,
     RESULT,
     TirSchedule,
+    block_name,
     check_config,
     inline_epilogue,
     new_schedule,
+    producers_of_accumulation,
     reduce_axis,
     schedule_elementwise,
     stage,
@@ -38,7 +40,7 @@ from edgeir.schedules.template import Config
 from edgeir.targets.target import Target
 
 INPUT_ROWS, INPUT_TILES = "winograd_input_rows", "winograd_input"
-PRODUCTS, OUTPUT_ROWS = "conv_accumulate", "winograd_output_rows"
+PRODUCTS, OUTPUT_ROWS = ACCUMULATE, "winograd_output_rows"
 
 BT = {
     2: [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
@@ -156,9 +158,7 @@ def transformed(problem: ConvProblem, m: int, blocks: int, x: te.Tensor, u: te.T
     )
     out_rows = stage(
         (batch, problem.out_blocks, n_tiles, m, t, block),
-        lambda n, o, p, a, c, v: combination(
-            AT[m], a, lambda r: products(n, r * t + c, o // blocks, o % blocks, p, v)
-        ),
+        lambda n, o, p, a, c, v: combination(AT[m], a, lambda r: products(n, r * t + c, o // blocks, o % blocks, p, v)),
         OUTPUT_ROWS,
     )
     return stage(
@@ -188,9 +188,7 @@ class ConvWinograd:
             and problem.out_block > 1
             and problem.weight_operand is not None
         )
-        return shape_fits and min(winograd_cycles(problem, m, target) for m in (2, 4)) < 0.8 * direct_cycles(
-            problem, target
-        )
+        return shape_fits and best_plan(problem, target)[0] < 0.8 * direct_cycles(problem, target)
 
     def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
         """Output tile, tiles and channel blocks of a register tile, tile rows of a chunk, and what runs in parallel."""
@@ -204,11 +202,10 @@ class ConvWinograd:
         }
 
     def default(self, task: Task, target: Target) -> Config:
-        """The cheaper output tile, and chunks whose transformed tiles fit half of the L2 cache."""
+        """The output tile and chunk with the fewest estimated cycles."""
         problem = conv_problem(task)
-        m = min((2, 4), key=lambda m: winograd_cycles(problem, m, target))
+        _, m, chunk = best_plan(problem, target)
         rows, columns = tiles(problem, m)
-        chunk = chunk_rows(problem, m, target)
         tile = choose_tile(1, chunk * columns, problem.out_blocks, problem.out_block, target)
         pieces = problem.batch * -(-rows // chunk)
         return {
@@ -246,14 +243,6 @@ class ConvWinograd:
         )
 
 
-def chunk_rows(problem: ConvProblem, m: int, target: Target) -> int:
-    """Rows of tiles of a chunk: as many as let both kinds of transformed tiles fit half of the L2 cache."""
-    rows, columns = tiles(problem, m)
-    row_bytes = 4 * (m + 2) ** 2 * columns * (problem.in_channels + problem.out_channels)
-    fitting = max(1, (target.l2_bytes or 8 * target.l1_bytes) // 2 // row_bytes)
-    return min(rows, -(-rows // -(-rows // fitting)))
-
-
 def direct_cycles(problem: ConvProblem, target: Target) -> float:
     """Estimated cycles of a direct convolution."""
     vectors = vectors_per_block(problem.out_block, target)
@@ -263,21 +252,38 @@ def direct_cycles(problem: ConvProblem, target: Target) -> float:
     return problem.batch * step * problem.in_channels * 9
 
 
-def winograd_cycles(problem: ConvProblem, m: int, target: Target) -> float:
-    """Estimated cycles with output tiles of m x m: products, or streaming their weights, and the transforms."""
+def winograd_cycles(problem: ConvProblem, m: int, chunk: int, target: Target) -> float:
+    """Estimated cycles with output tiles of m x m and chunks of `chunk` tile rows.
+
+    Counts the products, or the streaming of their weights for each chunk if that takes longer; the transforms; and the
+    traffic of transformed tiles where a chunk's exceed half of the L2 cache.
+    """
     vectors = vectors_per_block(problem.out_block, target)
     rows, columns = tiles(problem, m)
-    count, t = rows * columns, m + 2
-    tile = choose_tile(1, count, problem.out_blocks, problem.out_block, target)
-    products = t * t * problem.in_channels * total_cycles(1, count, problem.out_blocks, tile, vectors, target)
-    weight_bytes = 4 * t * t * problem.in_channels * problem.out_channels
-    if weight_bytes > target.l2_bytes // 2:
-        passes = -(-rows // chunk_rows(problem, m, target))
+    cache = target.l2_bytes or 8 * target.l1_bytes
+    t2, channels = (m + 2) ** 2, problem.in_channels + problem.out_channels
+    passes = -(-rows // chunk)
+    tile = choose_tile(1, chunk * columns, problem.out_blocks, problem.out_block, target)
+    step = total_cycles(1, chunk * columns, problem.out_blocks, tile, vectors, target)
+    products = passes * t2 * problem.in_channels * step
+    weight_bytes = 4 * t2 * problem.in_channels * problem.out_channels
+    if weight_bytes > cache // 2:
         products = max(products, passes * weight_bytes / STREAM_BYTES_PER_CYCLE)
-    lanes = target.lanes(32)
-    # Both transforms: about four additions and two memory accesses for each of the t * t elements, each two passes.
-    transforms = 12.0 * t * t * count * (problem.in_channels + problem.out_channels) / lanes
-    return problem.batch * (products + transforms)
+    tile_bytes = 4 * t2 * chunk * columns * channels
+    traffic = passes * 2 * tile_bytes / STREAM_BYTES_PER_CYCLE if tile_bytes > cache // 2 else 0.0
+    # Both transforms: about four additions and two memory accesses for each of the t * t elements, in two passes.
+    transforms = 12.0 * t2 * passes * chunk * columns * channels / target.lanes(32)
+    return problem.batch * (products + traffic + transforms)
+
+
+def best_plan(problem: ConvProblem, target: Target) -> tuple[float, int, int]:
+    """The fewest estimated cycles, with the output tile m and the tile rows of a chunk that give them."""
+    plans = []
+    for m in (2, 4):
+        rows = tiles(problem, m)[0]
+        for chunk in sorted({-(-rows // passes) for passes in range(1, rows + 1)}):
+            plans.append((winograd_cycles(problem, m, chunk, target), m, chunk))
+    return min(plans)
 
 
 def schedule_winograd(
@@ -292,7 +298,9 @@ def schedule_winograd(
     """Chunks of tile rows; in each: input transform, products, output transform."""
     out = inline_epilogue(schedule, keep=(PAD, INPUT_ROWS, INPUT_TILES, PRODUCTS, OUTPUT_ROWS))
     blocks_of = {name: schedule.get_sblock(name) for name in (PAD, INPUT_ROWS, INPUT_TILES, PRODUCTS, OUTPUT_ROWS)}
-    schedule_elementwise(schedule, schedule.get_loops(blocks_of[PAD]), parallel=True)
+    for block in producers_of_accumulation(schedule):
+        if block_name(schedule, block) not in (INPUT_ROWS, INPUT_TILES):
+            schedule_elementwise(schedule, schedule.get_loops(block), parallel=True)
     n, o, h, w, v = schedule.get_loops(out)
     piece, row, a = schedule.split(h, [None, chunk, m])
     column, c = schedule.split(w, [None, m])

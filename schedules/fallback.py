@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tvm import te, tirx
+from tvm import te
 
 from edgeir.errors import EdgeIRError
 from edgeir.schedules.row_fusion import scheduled_or_plain
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
+from edgeir.schedules.tir_types import AnyFunc
 from edgeir.schedules.workspace import workspace_bytes
 from edgeir.targets.target import Target
 
 
-def plain_function(task: Task) -> tirx.PrimFunc:
+def plain_function(task: Task) -> AnyFunc:
     """The task's computation, unscheduled."""
     placeholders, outputs = task.build()
     return te.create_prim_func([*placeholders, *outputs]).with_attr("global_symbol", task.name)
@@ -50,7 +51,7 @@ class GroupTemplate:
         func = self.scheduled(plain_function(task), target)
         return Kernel(func, workspace_bytes=workspace_bytes(func))
 
-    def scheduled(self, func: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
+    def scheduled(self, func: AnyFunc, target: Target) -> AnyFunc:
         """The function, scheduled for the target."""
         return scheduled_or_plain(func, target)
 

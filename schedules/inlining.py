@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import tvm_ffi
-from tvm.s_tir import Schedule
 
 from edgeir.schedules import analysis
+from edgeir.schedules.tir_types import AnySchedule
 
 # Beyond this many IR nodes a body is compiled slowly, and copies of copies grow exponentially.
 _MAX_NODES = 2500
@@ -25,7 +25,7 @@ def _distinct_reads(reader: Any, buffer: Any) -> int:
     return len(distinct)
 
 
-def _readers(schedule: Schedule, block: Any, buffer: Any) -> tuple[list[Any], float]:
+def _readers(schedule: AnySchedule, block: Any, buffer: Any) -> tuple[list[Any], float]:
     """The blocks that read the buffer, and how often they evaluate one of its elements together."""
     readers = list(schedule.get_consumers(block))
     evaluations = 0.0
@@ -37,7 +37,7 @@ def _readers(schedule: Schedule, block: Any, buffer: Any) -> tuple[list[Any], fl
     return readers, evaluations
 
 
-def _worth_inlining(schedule: Schedule, block: Any) -> bool:
+def _worth_inlining(schedule: AnySchedule, block: Any) -> bool:
     body = schedule.get(block)
     if not analysis.is_injective(body):
         return False
@@ -64,7 +64,7 @@ def _hides_contiguity(producer: Any, consumer: Any, repetition: float) -> bool:
     return analysis.branches_on(producer, producer.iter_vars[-1].var)
 
 
-def inline_injective(schedule: Schedule, keep: frozenset[str] = frozenset()) -> None:
+def inline_injective(schedule: AnySchedule, keep: frozenset[str] = frozenset()) -> None:
     """Inlines injective stages into their readers.
 
     A stage is kept where a reader would compute it many times (an exponential that two reductions read), where it

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tvm import tirx
-from tvm.s_tir import Schedule
-from tvm.s_tir.stmt import SBlock
 
 from edgeir.schedules import analysis
-from edgeir.schedules.tails import OVERLAP, overlap_tail, partition_tail
+from edgeir.schedules.tails import LANE_BOUND, OVERLAP, bound_lanes, overlap_tail, partition_tail
+from edgeir.schedules.tir_types import AnyBlock, AnySchedule
 from edgeir.targets.target import Target
 
 # Launching the thread pool costs several microseconds; below this many cycles of work it does not pay.
@@ -18,11 +17,13 @@ _PARALLEL_CYCLES = 50_000
 # From this many vectors on, a row reduction keeps several accumulators, to hide the latency of an addition.
 _LONG_ROW_VECTORS = 32
 _ACCUMULATORS = 4
+# Shorter sides of a transposed matrix fit a cache line or two: nothing to tile.
+_TILED_TRANSPOSE = 32
 # Partial results that are added up one after the other.
 _LAST_LANES = 4
 
 
-def vectorize(schedule: Schedule, loop: Any, width: int) -> tuple[Any | None, Any]:
+def vectorize(schedule: AnySchedule, loop: Any, width: int) -> tuple[Any | None, Any]:
     """Makes vectors of `width` elements of the loop.
 
     Returns:
@@ -49,7 +50,7 @@ def _linear_in(access: analysis.Access, axes: Sequence[tirx.Var], extents: Seque
     return inner_shape == list(extents[1:])
 
 
-def fusible(block: SBlock, axes: Sequence[tirx.Var], extents: Sequence[int], accesses: list[analysis.Access]) -> int:
+def fusible(block: AnyBlock, axes: Sequence[tirx.Var], extents: Sequence[int], accesses: list[analysis.Access]) -> int:
     """How many of the last axes every access treats as one contiguous run."""
     count = 1
     for candidate in range(2, len(axes) + 1):
@@ -58,7 +59,7 @@ def fusible(block: SBlock, axes: Sequence[tirx.Var], extents: Sequence[int], acc
     return count
 
 
-def vectorize_spatial(schedule: Schedule, block: Any, depth: int, target: Target) -> None:
+def vectorize_spatial(schedule: AnySchedule, block: Any, depth: int, target: Target) -> None:
     """Vectorises a block that computes each element by itself, below its first `depth` loops.
 
     Neighbouring loops are fused where every access is contiguous across them. A loop whose body tests its own index
@@ -81,16 +82,47 @@ def vectorize_spatial(schedule: Schedule, block: Any, depth: int, target: Target
         return
     tested_axes = [axis for axis in axes if analysis.branches_on(body, axis)]
     if any(axis.same_as(other) for axis in moving for other in tested_axes):
-        if schedule.get(last).kind == tirx.ForKind.SERIAL:
+        # TVM 0.27 cuts a loop in the wrong place where the test also depends on a loop around it.
+        if schedule.get(last).kind == tirx.ForKind.SERIAL and not analysis.branches_jointly(body, axes):
             partition_tail(schedule, last)
         return
     width = target.lanes(analysis.element_bits(body))
     if width < 2 or analysis.extent(schedule, last) < 2 or not analysis.has_vector_dtypes(body):
         return
+    if depth == 0 and len(loops) == len(axes):
+        crossed = _crossed_axis(accesses, axes)
+        if crossed is not None and _tile_transpose(schedule, loops, crossed, width):
+            return
     vectorize(schedule, last, width)
 
 
-def _axes_of_loop(schedule: Schedule, block: Any, loop: Any) -> list[tirx.Var]:
+def _crossed_axis(accesses: list[analysis.Access], axes: Sequence[tirx.Var]) -> int | None:
+    """The axis, not the last, along which some input is contiguous: the block transposes it."""
+    for access in accesses[:-1]:
+        contiguous = analysis.contiguous_axis(access, axes)
+        if contiguous is not None and any(analysis.uses(index, axes[-1]) for index in access.indices):
+            position = next(i for i, axis in enumerate(axes) if axis.same_as(contiguous))
+            if position != len(axes) - 1:
+                return position
+    return None
+
+
+def _tile_transpose(schedule: AnySchedule, loops: list[Any], crossed: int, width: int) -> bool:
+    """Walks square tiles, so that every cache line read serves a whole tile. Returns whether it is worth it."""
+    last, other = loops[-1], loops[crossed]
+    if min(analysis.extent(schedule, last), analysis.extent(schedule, other)) < _TILED_TRANSPOSE:
+        return False
+    outer, lanes = vectorize(schedule, last, width)
+    length = analysis.extent(schedule, other)
+    tiles, inner = schedule.split(other, factors=[None, width])
+    if length % width:
+        overlap_tail(schedule, tiles, length)
+    rest = [loop for position, loop in enumerate(loops[:-1]) if position != crossed]
+    schedule.reorder(*rest, *([outer] if outer is not None else []), tiles, inner, lanes)
+    return True
+
+
+def _axes_of_loop(schedule: AnySchedule, block: Any, loop: Any) -> list[tirx.Var]:
     binding = analysis.realize(schedule, block)
     if binding is None:
         return []
@@ -102,7 +134,7 @@ def _axes_of_loop(schedule: Schedule, block: Any, loop: Any) -> list[tirx.Var]:
     ]
 
 
-def lane_reduction(schedule: Schedule, block: Any, target: Target) -> bool:
+def lane_reduction(schedule: AnySchedule, block: Any, target: Target) -> bool:
     """Splits a reduction along contiguous memory into one partial result per lane.
 
     Works on a block in a loop nest of its own. The partial results become a block that `reduce_vectors` vectorises.
@@ -133,7 +165,10 @@ def lane_reduction(schedule: Schedule, block: Any, target: Target) -> bool:
         width *= _ACCUMULATORS
     rank = len(body.body.indices)
     _, lane = schedule.split(loop, factors=[None, width])
-    schedule.rfactor(lane, factor_axis=rank)
+    partial = schedule.rfactor(lane, factor_axis=rank)
+    if length % width:
+        # rfactor drops the bound of a ragged split (apache-tvm 0.27): it is put back at the end.
+        bound_lanes(schedule, partial, length, width)
     while width > _LAST_LANES:
         # A tree: the last few additions depend on each other, and would cost their latency each.
         *_, lane = schedule.get_loops(block)
@@ -144,7 +179,7 @@ def lane_reduction(schedule: Schedule, block: Any, target: Target) -> bool:
     return True
 
 
-def reduce_vectors(schedule: Schedule, block: Any, depth: int, target: Target, cycles: float = 0.0) -> None:
+def reduce_vectors(schedule: AnySchedule, block: Any, depth: int, target: Target, cycles: float = 0.0) -> None:
     """Orders a reduction so that its innermost loop is a vector of results, below its first `depth` loops.
 
     A block in a loop nest of its own (`depth` 0) is spread over the cores where its `cycles` are worth it.
@@ -191,13 +226,13 @@ def reduce_vectors(schedule: Schedule, block: Any, depth: int, target: Target, c
         others = [*others, outer]
     if depth == 0:
         parallelize(schedule, others, cycles, target)
-    tested = _tested_loops(schedule, block, reduce)
+    tested = reduce[-1:] if LANE_BOUND in body.annotations else _tested_loops(schedule, block, reduce)
     schedule.decompose_reduction(block, reduce[0])
     for loop in tested:
         partition_tail(schedule, loop)
 
 
-def _same(schedule: Schedule, left: Any, right: Any) -> bool:
+def _same(schedule: AnySchedule, left: Any, right: Any) -> bool:
     return bool(schedule.get(left).same_as(schedule.get(right)))
 
 
@@ -208,7 +243,7 @@ def _is_strided(access: analysis.Access, axes: Sequence[tirx.Var]) -> bool:
     return analysis.contiguous_axis(access, axes) is None
 
 
-def _tested_loops(schedule: Schedule, block: Any, candidates: Sequence[Any]) -> list[Any]:
+def _tested_loops(schedule: AnySchedule, block: Any, candidates: Sequence[Any]) -> list[Any]:
     """The loops that the block's bounds test depends on."""
     binding = analysis.realize(schedule, block)
     if binding is None:
@@ -216,7 +251,7 @@ def _tested_loops(schedule: Schedule, block: Any, candidates: Sequence[Any]) -> 
     return [loop for loop in candidates if analysis.uses(binding.predicate, schedule.get(loop).loop_var)]
 
 
-def work(schedule: Schedule, block: Any, target: Target) -> float:
+def work(schedule: AnySchedule, block: Any, target: Target) -> float:
     """Rough cycles that the block takes on one core."""
     body = schedule.get(block)
     if not analysis.is_plain(body):
@@ -230,8 +265,8 @@ def worth_threads(cycles: float, target: Target) -> bool:
     return target.cores > 1 and cycles >= _PARALLEL_CYCLES
 
 
-def parallelize(schedule: Schedule, loops: Sequence[Any], cycles: float, target: Target) -> int:
-    """Runs the outer loops, fused, on all cores where the work is worth it. Returns by how many loops fewer there are."""
+def parallelize(schedule: AnySchedule, loops: Sequence[Any], cycles: float, target: Target) -> int:
+    """Runs the outer loops, fused, on all cores where that pays. Returns by how many loops fewer there are."""
     plain: list[Any] = []
     for loop in loops:
         node = schedule.get(loop)

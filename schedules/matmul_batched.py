@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tvm import te
-
 from edgeir.errors import EdgeIRError
 from edgeir.schedules.matmul_problem import MatmulProblem, matmul_problem
 from edgeir.schedules.matmul_tile import (
@@ -19,6 +17,7 @@ from edgeir.schedules.matmul_tile import (
 )
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
+from edgeir.schedules.tir_types import AnyTensor
 from edgeir.schedules.workspace import workspace_bytes
 from edgeir.targets.target import Target
 
@@ -58,7 +57,7 @@ class MatmulBatched:
         width = tile.width(target)
         pack = bool(config["pack"]) or not _can_read_in_place(problem, tile, target)
 
-        def anchor(inputs: Sequence[te.Tensor]) -> te.Tensor:
+        def anchor(inputs: Sequence[AnyTensor]) -> AnyTensor:
             a, b = inputs
             if pack:
                 panels = pack_on_the_fly(problem, width, b)

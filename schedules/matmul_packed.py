@@ -1,4 +1,4 @@
-"""Matrix product with a constant right operand: packed once, at compile time, into panels that stream through registers."""
+"""Matrix product with a constant right operand, packed at compile time into panels that stream through registers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tvm import te
 
 from edgeir.errors import EdgeIRError
 from edgeir.schedules.matmul_problem import MatmulProblem, matmul_problem
 from edgeir.schedules.matmul_tile import MatmulTile, accumulate, choose_matmul_tile, schedule_matmul, tile_space
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
+from edgeir.schedules.tir_types import AnyTensor
 from edgeir.schedules.workspace import workspace_bytes
 from edgeir.targets.target import Target
 
@@ -65,7 +65,7 @@ class MatmulPacked:
         assert right is not None
         shape = (problem.groups, math.ceil(problem.columns / width), problem.depth, width)
 
-        def anchor(inputs: Sequence[te.Tensor]) -> te.Tensor:
+        def anchor(inputs: Sequence[AnyTensor]) -> AnyTensor:
             a, panels = inputs
             return accumulate(problem, width, a, lambda g, o, k, v: panels[g, o, k, v])
 

@@ -106,6 +106,4 @@ def matmul_problem(task: Task) -> MatmulProblem | None:
     shared = math.prod(b.shape[:-2]) == 1
     groups = 1 if shared else math.prod(batch)
     rows = m * math.prod(batch) if shared else m
-    return MatmulProblem(
-        groups, rows, n, depth, batch, a.shape, b.shape, transpose_a, transpose_b, m, out.dtype
-    )
+    return MatmulProblem(groups, rows, n, depth, batch, a.shape, b.shape, transpose_a, transpose_b, m, out.dtype)

@@ -19,6 +19,7 @@ from edgeir.schedules.row_fusion import scheduled_or_plain
 from edgeir.schedules.simplify import simplified_indices
 from edgeir.schedules.tails import apply_overlaps, overlap_tail, partition_tail
 from edgeir.schedules.template import Config
+from edgeir.schedules.tir_types import AnyFunc, AnySchedule, AnyTensor
 from edgeir.schedules.vector_math import vectorizable_math
 from edgeir.targets.target import Target
 
@@ -35,9 +36,7 @@ class MatmulTile:
     vectors: int
 
     @staticmethod
-    def from_config(
-        config: Config, space: Mapping[str, Sequence[int | str | bool]], template: str
-    ) -> MatmulTile:
+    def from_config(config: Config, space: Mapping[str, Sequence[int | str | bool]], template: str) -> MatmulTile:
         """The tile that a config names.
 
         Raises:
@@ -82,7 +81,7 @@ def choose_matmul_tile(problem: MatmulProblem, target: Target) -> MatmulTile:
     return best
 
 
-def accumulate(problem: MatmulProblem, width: int, a: te.Tensor, right: Any) -> te.Tensor:
+def accumulate(problem: MatmulProblem, width: int, a: AnyTensor, right: Any) -> AnyTensor:
     """The product as TE stages: sums in whole panels of `width` columns, then the output's own shape.
 
     Args:
@@ -93,7 +92,7 @@ def accumulate(problem: MatmulProblem, width: int, a: te.Tensor, right: Any) -> 
     """
     k = te.reduce_axis((0, problem.depth), name="k")
     panels = math.ceil(problem.columns / width)
-    sums = te.compute(
+    sums: Any = te.compute(
         (problem.groups, problem.rows, panels, width),
         lambda g, r, o, v: te.sum(a[problem.a_index(g, r, k)] * right(g, o, k, v), axis=k),
         name=ACCUMULATOR,
@@ -106,7 +105,7 @@ def accumulate(problem: MatmulProblem, width: int, a: te.Tensor, right: Any) -> 
     return te.compute((*problem.batch, problem.matrix_rows, problem.columns), result, name="matmul")
 
 
-def pack_on_the_fly(problem: MatmulProblem, width: int, b: te.Tensor) -> te.Tensor:
+def pack_on_the_fly(problem: MatmulProblem, width: int, b: AnyTensor) -> AnyTensor:
     """A copy of the right operand as (groups, panels, depth, width), the last panel filled with zeros."""
     panels = math.ceil(problem.columns / width)
 
@@ -121,8 +120,8 @@ def pack_on_the_fly(problem: MatmulProblem, width: int, b: te.Tensor) -> te.Tens
 
 
 def schedule_matmul(
-    args: list[te.Tensor], name: str, problem: MatmulProblem, tile: MatmulTile, target: Target
-) -> tirx.PrimFunc:
+    args: list[AnyTensor], name: str, problem: MatmulProblem, tile: MatmulTile, target: Target
+) -> AnyFunc:
     """The scheduled product: sums in registers, epilogue on the tile, panels or rows spread over the cores.
 
     Where the epilogue has a form that cannot be computed on the tile, its stages run after the product.
@@ -134,10 +133,8 @@ def schedule_matmul(
         return scheduled_or_plain(func, target)
 
 
-def _schedule_tile(
-    func: tirx.PrimFunc, problem: MatmulProblem, tile: MatmulTile, target: Target
-) -> tirx.PrimFunc:
-    schedule = Schedule(tvm.IRModule({"main": func}))
+def _schedule_tile(func: AnyFunc, problem: MatmulProblem, tile: MatmulTile, target: Target) -> AnyFunc:
+    schedule: AnySchedule = Schedule(tvm.IRModule({"main": func}))
     inlining.inline_injective(schedule, keep=frozenset({ACCUMULATOR, PANELS}))
     (output,) = schedule.get_output_blocks(schedule.get_sblock("root"))
     schedule, output = _flatten_batch(schedule, output, problem)
@@ -149,9 +146,11 @@ def _schedule_tile(
     schedule.reorder(*group, first, second, row_inner, vector, lane)
     schedule.vectorize(lane)
     schedule.compute_at(sums, second, preserve_unit_loops=True)
+    cycles = 1.0 * problem.groups * problem.rows * problem.columns * problem.depth / target.lanes()
+    if loops.worth_threads(cycles, target):
+        _spread(schedule, group, first, target)
     depth = len(group) + 2
     _schedule_sums(schedule, sums, depth, tile, target)
-    cycles = 2.0 * problem.groups * problem.rows * problem.columns * problem.depth / target.lanes()
     if problem.rows % tile.rows:
         overlap_tail(schedule, row_tile, problem.rows)
     if problem.columns % tile.width(target):
@@ -162,7 +161,7 @@ def _schedule_tile(
     return vectorizable_math(apply_overlaps(schedule.mod["main"]))
 
 
-def _flatten_batch(schedule: Schedule, output: Any, problem: MatmulProblem) -> tuple[Schedule, Any]:
+def _flatten_batch(schedule: AnySchedule, output: Any, problem: MatmulProblem) -> tuple[AnySchedule, Any]:
     """Makes the output's batch dimensions one. Returns the schedule to go on with and its output block."""
     if len(problem.batch) > (problem.groups > 1):
 
@@ -178,6 +177,12 @@ def _flatten_batch(schedule: Schedule, output: Any, problem: MatmulProblem) -> t
     return schedule, output
 
 
+def _spread(schedule: AnySchedule, group: list[Any], first: Any, target: Target) -> None:
+    """Runs the groups on all cores, or the outer tiles where there are fewer groups than cores."""
+    groups = analysis.extent(schedule, group[0]) if group else 1
+    schedule.parallel(group[0] if groups >= target.cores else first)
+
+
 def _rows_outside(problem: MatmulProblem, tile: MatmulTile, target: Target) -> bool:
     """Whether walking all panels for each tile of rows moves less memory than the other way round."""
     cache = target.l2_bytes * 3 // 4
@@ -188,16 +193,15 @@ def _rows_outside(problem: MatmulProblem, tile: MatmulTile, target: Target) -> b
     return rows_outside < panels_outside
 
 
-def _schedule_sums(schedule: Schedule, sums: Any, depth: int, tile: MatmulTile, target: Target) -> None:
+def _schedule_sums(schedule: AnySchedule, sums: Any, depth: int, tile: MatmulTile, target: Target) -> None:
     """Unrolls the tile and lets it run over k innermost: one vector of the panel against one element of each row."""
     _, row, _, column, k = schedule.get_loops(sums)[depth:]
     vector, lane = schedule.split(column, factors=[tile.vectors, target.lanes()])
-    step, unrolled = schedule.split(k, factors=[None, 1])
-    schedule.reorder(step, unrolled, row, vector, lane)
+    schedule.reorder(k, row, vector, lane)
     schedule.vectorize(lane)
     schedule.unroll(vector)
     schedule.unroll(row)
-    initial = schedule.decompose_reduction(sums, step)
+    initial = schedule.decompose_reduction(sums, k)
     _, row, _, *rest = schedule.get_loops(initial)[depth:]
     schedule.vectorize(rest[-1])
     for loop in [row, *rest[:-1]]:
@@ -205,7 +209,7 @@ def _schedule_sums(schedule: Schedule, sums: Any, depth: int, tile: MatmulTile, 
     schedule.set_scope(initial, 0, "local")
 
 
-def _schedule_rest(schedule: Schedule, output: Any, target: Target) -> None:
+def _schedule_rest(schedule: AnySchedule, output: Any, target: Target) -> None:
     """Vectorises what is computed before the product: packed panels and the prologue."""
     done = {ACCUMULATOR, str(schedule.get(output).name_hint)}
     for name in analysis.names(schedule):

@@ -15,4 +15,4 @@ class Reduction(GroupTemplate):
 
     def match(self, task: Task, target: Target) -> bool:
         """Whether the anchor reduces."""
-        return target.kind == "llvm" and (task.anchor in self.anchors or task.anchor.startswith("reduce_"))
+        return target.kind == "llvm" and (super().match(task, target) or task.anchor.startswith("reduce_"))

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 from edgeir.targets.target import Target
 
-LOADS_PER_CYCLE = 2
-"""Vector or broadcast loads issued per cycle by every core that the project targets (a slower core only loses rank)."""
-
 STACK_LIMIT = 1024
 """Bytes from which TVM puts a temporary buffer on the heap (`kMaxStackAlloca`), where LLVM may fail to keep it in
 registers."""
 
 STEP_OVERHEAD = 0.5
 """Cycles of loop control for each step of the reduction: breaks ties in favour of larger tiles."""
+
+LOAD_OVERHEAD = 0.05
+"""Cycles that a load costs even where it is not the bottleneck: breaks ties in favour of squarer tiles."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,21 @@ def fits_registers(pixels: int, vectors: int, target: Target) -> bool:
     return registers_needed(pixels, vectors, target) <= target.vector_registers and stack_bytes < STACK_LIMIT
 
 
+def loads_per_cycle(target: Target) -> int:
+    """Loads issued per cycle: two on x86 cores since 2011, one on small and middle ARM cores."""
+    return 2 if target.triple.startswith(("x86", "i686")) else 1
+
+
 def step_cycles(pixels: int, vectors: int, target: Target) -> float:
-    """Cycles for one step of the reduction on a tile: bound by FMA issue, FMA latency or loads."""
+    """Cycles for one step of the reduction on a tile: bound by arithmetic, latency or loads.
+
+    Without FMA a product takes two instructions, and (SSE) a broadcast takes a shuffle after its load.
+    """
     multiplies = pixels * vectors
+    arithmetic = multiplies if target.fma else 2 * multiplies + pixels
     loads = pixels + vectors
-    return max(multiplies / target.fma_per_cycle, float(target.fma_latency), loads / LOADS_PER_CYCLE) + STEP_OVERHEAD
+    bound = max(arithmetic / target.fma_per_cycle, float(target.fma_latency), loads / loads_per_cycle(target))
+    return bound + STEP_OVERHEAD + LOAD_OVERHEAD * loads
 
 
 def divisors(value: int, limit: int) -> list[int]:

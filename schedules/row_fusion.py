@@ -8,35 +8,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import tirx
 from tvm.s_tir import Schedule
 
 from edgeir.schedules import analysis, inlining, loops
 from edgeir.schedules.simplify import simplified_indices
-from edgeir.schedules.tails import apply_overlaps, overlap_tail
+from edgeir.schedules.tails import apply_lane_bounds, apply_overlaps, overlap_tail
+from edgeir.schedules.tir_types import AnyFunc, AnySchedule
 from edgeir.schedules.vector_math import hoisted_divisions, vectorizable_math
 from edgeir.targets.target import Target
 
 
-def _output_name(schedule: Schedule) -> str | None:
+def _output_name(schedule: AnySchedule) -> str | None:
     """The only output block, or None where there are several."""
     outputs = schedule.get_output_blocks(schedule.get_sblock("root"))
     return str(schedule.get(outputs[0]).name_hint) if len(outputs) == 1 else None
 
 
-def _spatial_loops(schedule: Schedule, block: Any) -> list[Any]:
+def _spatial_loops(schedule: AnySchedule, block: Any) -> list[Any]:
     kinds = analysis.loop_kinds(schedule, block)
     return [loop for loop, kind in zip(schedule.get_loops(block), kinds, strict=True) if kind == "spatial"]
 
 
-def _producers(schedule: Schedule, output: str) -> list[Any]:
+def _producers(schedule: AnySchedule, output: str) -> list[Any]:
     """All other blocks, readers before what they read."""
     return [block for block in reversed(analysis.blocks(schedule)) if schedule.get(block).name_hint != output]
 
 
-def _can_split_rows(func: tirx.PrimFunc, output: str, axis: int) -> bool:
+def _can_split_rows(func: AnyFunc, output: str, axis: int) -> bool:
     """Whether all stages can follow the output's axis without computing anything twice."""
-    schedule = Schedule(func)
+    schedule: AnySchedule = Schedule(func)
     block = schedule.get_sblock(output)
     row_loop = _spatial_loops(schedule, block)[axis]
     producers = _producers(schedule, output)
@@ -51,13 +51,13 @@ def _can_split_rows(func: tirx.PrimFunc, output: str, axis: int) -> bool:
     return all(new <= old for new, old in zip(after, before, strict=True))
 
 
-def _same(schedule: Schedule, left: Any, right: Any) -> bool:
+def _same(schedule: AnySchedule, left: Any, right: Any) -> bool:
     return bool(schedule.get(left).same_as(schedule.get(right)))
 
 
-def row_axes(func: tirx.PrimFunc, output: str) -> list[int]:
+def row_axes(func: AnyFunc, output: str) -> list[int]:
     """The row axes of the output block, as positions among its spatial loops; unit axes are left out."""
-    schedule = Schedule(func)
+    schedule: AnySchedule = Schedule(func)
     spatial = _spatial_loops(schedule, schedule.get_sblock(output))
     return [
         axis
@@ -66,7 +66,7 @@ def row_axes(func: tirx.PrimFunc, output: str) -> list[int]:
     ]
 
 
-def _place_rows(schedule: Schedule, output: str, axes: list[int], lanes: int) -> list[Any]:
+def _place_rows(schedule: AnySchedule, output: str, axes: list[int], lanes: int) -> list[Any]:
     """Moves all stages under the row loops of the output. Returns the row loops, outermost first."""
     block = schedule.get_sblock(output)
     all_loops = list(schedule.get_loops(block))
@@ -93,7 +93,7 @@ def _place_rows(schedule: Schedule, output: str, axes: list[int], lanes: int) ->
     return rows
 
 
-def _finish(schedule: Schedule, block: Any, depth: int, target: Target, cycles: float) -> None:
+def _finish(schedule: AnySchedule, block: Any, depth: int, target: Target, cycles: float) -> None:
     """Vectorises one block below its first `depth` loops, and spreads it over the cores if it stands alone."""
     if analysis.is_reduction(schedule.get(block)):
         loops.reduce_vectors(schedule, block, depth, target, cycles)
@@ -103,13 +103,13 @@ def _finish(schedule: Schedule, block: Any, depth: int, target: Target, cycles: 
             loops.parallelize(schedule, _spatial_loops(schedule, block), cycles, target)
 
 
-def schedule_stages(func: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
+def schedule_stages(func: AnyFunc, target: Target) -> AnyFunc:
     """The function, scheduled for a CPU.
 
     Raises:
         Exception: whatever TVM raises where a transformation does not apply; see `scheduled_or_plain`.
     """
-    schedule = Schedule(simplified_indices(hoisted_divisions(func)))
+    schedule: AnySchedule = Schedule(simplified_indices(hoisted_divisions(func)))
     names = analysis.names(schedule)
     every = [schedule.get(schedule.get_sblock(name)) for name in names]
     if not names or not all(analysis.is_plain(block) for block in every) or len(set(names)) < len(names):
@@ -135,15 +135,15 @@ def schedule_stages(func: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
     for block in members:
         name = str(schedule.get(block).name_hint)
         _finish(schedule, block, depth, target, cycles.get(name, 0.0))
-    return vectorizable_math(apply_overlaps(schedule.mod["main"]))
+    return vectorizable_math(apply_lane_bounds(apply_overlaps(schedule.mod["main"])))
 
 
-def schedule_plainly(func: tirx.PrimFunc) -> tirx.PrimFunc:
+def schedule_plainly(func: AnyFunc) -> AnyFunc:
     """The function as it is, but for the mathematical functions: correct for everything, left to LLVM to vectorise."""
     return vectorizable_math(func)
 
 
-def scheduled_or_plain(func: tirx.PrimFunc, target: Target) -> tirx.PrimFunc:
+def scheduled_or_plain(func: AnyFunc, target: Target) -> AnyFunc:
     """The function, scheduled; as it is where a transformation does not apply to it."""
     try:
         return schedule_stages(func, target)

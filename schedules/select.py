@@ -6,6 +6,7 @@ from edgeir.schedules.conv_depthwise import ConvDepthwise
 from edgeir.schedules.conv_direct import ConvDirect
 from edgeir.schedules.conv_fallback import ConvFallback
 from edgeir.schedules.conv_pointwise import ConvPointwise
+from edgeir.schedules.conv_winograd import ConvWinograd
 from edgeir.schedules.elementwise import Elementwise
 from edgeir.schedules.fallback import Fallback
 from edgeir.schedules.matmul_batched import MatmulBatched
@@ -20,6 +21,7 @@ from edgeir.targets.target import Target
 CPU_TEMPLATES: tuple[Template, ...] = (
     ConvPointwise(),
     ConvDepthwise(),
+    ConvWinograd(),
     ConvDirect(),
     ConvFallback(),
     MatmulPacked(),

@@ -6,10 +6,10 @@ from typing import Any
 
 import tvm_ffi
 from tvm import tirx
-from tvm.s_tir import Schedule
 from tvm.s_tir.stmt import SBlockRealize
 
 from edgeir.schedules import analysis
+from edgeir.schedules.tir_types import AnyFunc, AnySchedule
 
 PARTITION = "pragma_loop_partition_hint"
 """Loop annotation: TVM cuts the loop where the bounds test becomes true, so that only the tail is tested."""
@@ -17,14 +17,17 @@ PARTITION = "pragma_loop_partition_hint"
 OVERLAP = "edgeir.overlap"
 """Loop annotation, the length of the loop before it was split: see `overlap_tail`."""
 
+LANE_BOUND = "edgeir.lane_bound"
+"""Block annotation, the length and the width of a reduction that was cut into lanes: see `bound_lanes`."""
 
-def partition_tail(schedule: Schedule, loop: Any) -> None:
+
+def partition_tail(schedule: AnySchedule, loop: Any) -> None:
     """Lets the loop run without bounds tests except in its last iteration."""
     if analysis.extent(schedule, loop) > 1:
         schedule.annotate(loop, PARTITION, 1)
 
 
-def overlap_tail(schedule: Schedule, outer: Any, length: int) -> None:
+def overlap_tail(schedule: AnySchedule, outer: Any, length: int) -> None:
     """Lets the last iteration of `outer` start early enough to be whole; it computes some elements again.
 
     Args:
@@ -36,14 +39,52 @@ def overlap_tail(schedule: Schedule, outer: Any, length: int) -> None:
     schedule.annotate(outer, OVERLAP, length)
 
 
-def apply_overlaps(func: tirx.PrimFunc) -> tirx.PrimFunc:
+def bound_lanes(schedule: AnySchedule, partial: Any, length: int, width: int) -> None:
+    """Remembers that the lanes of the last step of a reduction stick out.
+
+    Args:
+        schedule: where the block is.
+        partial: the block of partial results that `rfactor` made; its axis 0 is the lane, its last one the step.
+        length: how many elements are reduced.
+        width: how many lanes there are.
+    """
+    schedule.annotate(partial, LANE_BOUND, [length, width])
+
+
+def apply_lane_bounds(func: AnyFunc) -> AnyFunc:
+    """Adds the bounds tests that `bound_lanes` asked for.
+
+    Raises:
+        ValueError: a block does not have the axes that `rfactor` gives.
+    """
+
+    def rewrite(realize: Any) -> Any:
+        block = realize.block
+        if LANE_BOUND not in block.annotations:
+            return realize
+        kinds = [int(axis.iter_type) for axis in block.iter_vars]
+        if tirx.IterVar.CommReduce not in kinds:
+            return realize  # the initialisation
+        if (kinds[0], kinds[-1]) != (tirx.IterVar.DataPar, tirx.IterVar.CommReduce):
+            raise ValueError(f"block {block.name_hint} has no lane axis")
+        if block.init is not None:
+            raise ValueError(f"block {block.name_hint} still initialises: a test would skip it")
+        length, width = (int(value) for value in block.annotations[LANE_BOUND])
+        step = realize.iter_values[len(kinds) - 1]
+        inside = step * width + realize.iter_values[0] < length
+        return SBlockRealize(realize.iter_values, tirx.all(realize.predicate, inside), block)
+
+    return tvm_ffi.structural_map(func, ((SBlockRealize, rewrite),))
+
+
+def apply_overlaps(func: AnyFunc) -> AnyFunc:
     """Carries out what `overlap_tail` asked for, and drops the bounds tests that it makes needless."""
 
-    def rewrite(loop: tirx.For) -> tirx.For:
+    def rewrite(loop: Any) -> Any:
         if OVERLAP not in loop.annotations:
             return loop
         length = int(loop.annotations[OVERLAP])
-        rest = {key: value for key, value in loop.annotations.items() if key != OVERLAP}
+        rest: dict[str, Any] = {key: value for key, value in loop.annotations.items() if key != OVERLAP}
         body = _shift_last(loop, length)
         if body is None:
             rest[PARTITION], body = 1, loop.body
@@ -54,12 +95,12 @@ def apply_overlaps(func: tirx.PrimFunc) -> tirx.PrimFunc:
     return tvm_ffi.structural_map(func, ((tirx.For, rewrite),))
 
 
-def _shift_last(loop: tirx.For, length: int) -> tirx.Stmt | None:
+def _shift_last(loop: Any, length: int) -> tirx.Stmt | None:
     """The body with `outer * factor` held at `length - factor`; None where the loop is used in another way."""
     variable = loop.loop_var
     factors: set[int] = set()
 
-    def clamp(product: tirx.Mul) -> Any:
+    def clamp(product: Any) -> Any:
         if not (isinstance(product.a, tirx.Var) and product.a.same_as(variable) and isinstance(product.b, tirx.IntImm)):
             return product
         factor = int(product.b)
@@ -74,7 +115,7 @@ def _shift_last(loop: tirx.For, length: int) -> tirx.Stmt | None:
     if -(-length // factor) != int(loop.extent):
         return None
 
-    def untested(realize: SBlockRealize) -> SBlockRealize:
+    def untested(realize: Any) -> Any:
         if not analysis.uses(realize.predicate, placeholder):
             return realize
         kept = [test for test in _conjuncts(realize.predicate) if not analysis.uses(test, placeholder)]
@@ -84,11 +125,14 @@ def _shift_last(loop: tirx.For, length: int) -> tirx.Stmt | None:
     body = tvm_ffi.structural_map(body, ((SBlockRealize, untested),))
     restore = {placeholder: variable}
 
-    def back(node: tirx.Var) -> tirx.Var:
+    def back(node: Any) -> Any:
         return restore.get(node, node) if node.same_as(placeholder) else node
 
     return tvm_ffi.structural_map(body, ((tirx.Var, back),))
 
 
 def _conjuncts(test: Any) -> list[Any]:
-    return [*_conjuncts(test.a), *_conjuncts(test.b)] if isinstance(test, tirx.And) else [test]
+    if not isinstance(test, tirx.And):
+        return [test]
+    both: Any = test
+    return [*_conjuncts(both.a), *_conjuncts(both.b)]

@@ -7,7 +7,6 @@ in the last place, infinities and NaN included.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import tvm_ffi
 from tvm import tirx
@@ -15,8 +14,7 @@ from tvm.ir import Call
 from tvm.s_tir.stmt import SBlock
 
 from edgeir.schedules.analysis import uses
-
-Expression = Any
+from edgeir.schedules.tir_types import AnyBlock, AnyFunc, Expression
 
 # Cephes expf: exp(r) on |r| <= ln(2) / 2, highest power first; exp(r) = 1 + r + r^2 * polynomial(r).
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
@@ -108,7 +106,7 @@ _FORMS: dict[str, Callable[[Expression], Expression]] = {
 }
 
 
-def vectorizable_math(func: tirx.PrimFunc) -> tirx.PrimFunc:
+def vectorizable_math(func: AnyFunc) -> AnyFunc:
     """The function with every float32 exp, tanh, erf and sigmoid written as arithmetic."""
 
     def replace(call: Call) -> Expression:
@@ -118,13 +116,13 @@ def vectorizable_math(func: tirx.PrimFunc) -> tirx.PrimFunc:
     return tvm_ffi.structural_map(func, ((Call, replace),))
 
 
-def hoisted_divisions(func: tirx.PrimFunc) -> tirx.PrimFunc:
+def hoisted_divisions(func: AnyFunc) -> AnyFunc:
     """The function with x / y as x * (1 / y) where y is the same for a whole vector, which differs in the last bit.
 
     A vector division costs as much as a polynomial; the reciprocal is computed once for all vectors of a row.
     """
 
-    def rewrite(block: SBlock) -> SBlock:
+    def rewrite(block: AnyBlock) -> AnyBlock:
         if not block.iter_vars or block.init is not None or not isinstance(block.body, tirx.BufferStore):
             return block
         innermost = block.iter_vars[-1].var

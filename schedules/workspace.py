@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import tvm
-from tvm import s_tir, tirx
+from tvm import s_tir
 
 from edgeir.schedules import analysis
+from edgeir.schedules.tir_types import AnyBuffer, AnyFunc
 
 _TO_BUFFERS = (
     s_tir.transform.CanonicalizeLoop(),
@@ -18,7 +19,7 @@ _TO_BUFFERS = (
 )
 
 
-def workspace_bytes(func: tirx.PrimFunc) -> int:
+def workspace_bytes(func: AnyFunc) -> int:
     """Bytes of all intermediate buffers of the function, compacted to what each loop nest needs at a time.
 
     Buffers that the code generator keeps in registers are counted too, and so are buffers that it would let share
@@ -33,11 +34,11 @@ def workspace_bytes(func: tirx.PrimFunc) -> int:
     return sum(_bytes(buffer) for block in _allocations(module["main"]) for buffer in block)
 
 
-def _allocations(func: tirx.PrimFunc) -> list[list[tirx.Buffer]]:
+def _allocations(func: AnyFunc) -> list[list[AnyBuffer]]:
     return [list(node.alloc_buffers) for node in analysis.nodes(func.body) if type(node).__name__ == "SBlock"]
 
 
-def _bytes(buffer: tirx.Buffer) -> int:
+def _bytes(buffer: AnyBuffer) -> int:
     try:
         elements = math.prod(int(dimension) for dimension in buffer.shape)
     except TypeError:

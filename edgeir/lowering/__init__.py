@@ -1,0 +1,1 @@
+"""From graphs to TVM: tensor computations, tasks, modules, machine code."""

@@ -15,8 +15,6 @@ from edgeir.ir.graph import Graph
 from edgeir.lowering.module import Scheduled, Scheduler, Step, plan, relax_module
 from edgeir.schedules.select import select
 from edgeir.schedules.task import Task
-from edgeir.schedules.select import select
-from edgeir.schedules.task import Task
 from edgeir.targets.target import Target
 
 
@@ -92,6 +90,8 @@ def default_scheduler(target: Target) -> Scheduler:
 def _pipeline(recorded: list[int]) -> tvm.transform.Pass:
     """Memory planning and lowering of `main`; nothing that would touch or fuse kernels.
 
+    TVM's RewriteDataflowReshape is left out: it would turn the copies that keep results apart into views.
+
     Args:
         recorded: receives the peak of the planned memory in bytes.
     """
@@ -104,7 +104,6 @@ def _pipeline(recorded: list[int]) -> tvm.transform.Pass:
 
     return tvm.transform.Sequential(
         [
-            passes.RewriteDataflowReshape(),
             passes.ToNonDataflow(),
             passes.RemovePurityChecking(),
             passes.CallTIRRewrite(),

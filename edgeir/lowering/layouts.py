@@ -1,4 +1,4 @@
-"""Arrays in the form in which kernels hold them: blocked layouts, and integers in place of element types of their own."""
+"""Arrays in the form in which kernels hold them: blocked layouts, carrier element types."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeir.ir.dtype import numpy_dtype
 from edgeir.ir.types import TensorType, parse_layout
-from edgeir.lowering.compute.storage import carrier
+from edgeir.lowering.compute.storage import stored
 
 
 def to_physical(array: np.ndarray, type: TensorType) -> np.ndarray:
@@ -16,7 +16,7 @@ def to_physical(array: np.ndarray, type: TensorType) -> np.ndarray:
         array: logical shape and dtype of `type`.
         type: its type.
     """
-    array = np.ascontiguousarray(array).reshape(array.shape).view(carrier(array.dtype.name))
+    array = stored(array)
     if not type.layout or len(type.physical_shape()) == type.rank:
         return array
     _, axis, block = parse_layout(type.layout)
@@ -34,4 +34,6 @@ def to_logical(array: np.ndarray, type: TensorType) -> np.ndarray:
         joined = np.moveaxis(array, -1, axis + 1)
         joined = joined.reshape(*joined.shape[:axis], -1, *joined.shape[axis + 2 :])
         array = np.take(joined, range(type.static_shape[axis]), axis=axis)
-    return np.ascontiguousarray(array).reshape(type.static_shape).view(numpy_dtype(type.dtype))
+    array = np.ascontiguousarray(array).reshape(type.static_shape)
+    wanted = numpy_dtype(type.dtype)
+    return array.astype(wanted) if type.dtype in ("int4", "uint4") else array.view(wanted)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from tvm import te
@@ -16,8 +15,9 @@ from edgeir.ir.op import Pattern
 from edgeir.ir.types import TensorType
 from edgeir.lowering.compute.apply import apply
 from edgeir.lowering.compute.convolution import add_bias
-from edgeir.lowering.compute.registry import Call, Tables, physical
+from edgeir.lowering.compute.registry import Call, physical
 from edgeir.lowering.compute.storage import carrier
+from edgeir.lowering.compute.tables import Tables
 from edgeir.lowering.compute.windows import Channels
 from edgeir.lowering.layouts import to_physical
 from edgeir.schedules.task import AnchorCompute, Operand, Task, TensorSpec
@@ -188,9 +188,7 @@ def _build(
     anchor: AnchorCompute | None,
     packed: Mapping[int, tuple[int, ...]],
 ) -> tuple[list[te.Tensor], list[te.Tensor]]:
-    placeholders = [
-        te.placeholder(packed.get(i, spec.shape), spec.dtype, name=f"p{i}") for i, spec in enumerate(specs)
-    ]
+    placeholders = [te.placeholder(packed.get(i, spec.shape), spec.dtype, name=f"p{i}") for i, spec in enumerate(specs)]
     tensors: dict[Value, te.Tensor] = dict(zip(region.inputs, placeholders, strict=True))
     for node in region.nodes:
         call = _call(node, tensors, tables)
@@ -271,5 +269,3 @@ def kernel_name(node: Node, used: Callable[[str], bool]) -> str:
     while used(f"{stem}_{count}"):
         count += 1
     return f"{stem}_{count}"
-
-

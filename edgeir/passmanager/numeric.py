@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeir.ir import Graph
-from edgeir.ir.evaluate import evaluate
 from edgeir.ir.dtype import FLOATS, numpy_dtype
+from edgeir.ir.evaluate import evaluate
 from edgeir.passmanager.base import Pass
 from edgeir.passmanager.instruments import Instrument
 

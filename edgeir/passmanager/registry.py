@@ -83,7 +83,9 @@ def load_entry_points(points: tuple[EntryPoint, ...] | object) -> None:
             raise
         except Exception as error:
             raise EdgeIRError(
-                "a package's passes cannot be imported", where=f"entry point {point.name} = {point.value}", got=repr(error)
+                "a package's passes cannot be imported",
+                where=f"entry point {point.name} = {point.value}",
+                got=repr(error),
             ) from error
         if isinstance(loaded, type) and issubclass(loaded, Pass):
             register_pass(loaded)

@@ -55,7 +55,9 @@ class Rewriter:
         self._created.add(node)
         return node
 
-    def add(self, op: str, *inputs: Value | None, name: str = "", location: str | None = None, **attributes: Any) -> Value:
+    def add(
+        self, op: str, *inputs: Value | None, name: str = "", location: str | None = None, **attributes: Any
+    ) -> Value:
         """Adds a node with one output before the root; returns the output."""
         return self.node(op, *inputs, name=name, location=location, **attributes).output
 

@@ -12,7 +12,7 @@ from edgeir.passes.canonicalize.identities import OperandRule
 from edgeir.rewrite import Match, Rewriter, RewriteRule, anything, constant, op
 
 
-def _all(number: float):  # noqa: ANN202
+def _all(number: float):
     return lambda array: bool(array.size) and bool((array == np.array(number).astype(array.dtype)).all())
 
 

@@ -72,7 +72,9 @@ class ClipWithoutLimits(OperandRule):
     """clip(x, none, none) → x."""
 
     name = "clip-without-limits"
-    pattern = op("clip", anything("x"), minimum=lambda low: low in (None, -math.inf), maximum=lambda h: h in (None, math.inf))
+    pattern = op(
+        "clip", anything("x"), minimum=lambda low: low in (None, -math.inf), maximum=lambda h: h in (None, math.inf)
+    )
 
 
 class ClipOfClip(RewriteRule):

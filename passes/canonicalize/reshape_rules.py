@@ -1,7 +1,7 @@
 """Fewer reshapes, and reshapes after the work instead of inside it.
 
 reshape(x, shape of x) → x;  reshape(reshape(x, s), t) → reshape(x, t);  reduction over axes of size 1 → reshape;
-f(reshape(a)) → reshape(f(a)) for an elementwise f and an anchor a, so that f joins a's kernel.
+f(reshape(a)) → reshape(f(a)) for an elementwise f where a comes from an anchor, so that f joins its kernel.
 """
 
 from __future__ import annotations
@@ -53,9 +53,24 @@ class UnitReduction(RewriteRule):
         rewriter.replace(rewriter.add("reshape", match["x"], shape=match.root.output.type.shape))
 
 
+_LONGEST_EPILOGUE = 16
+
+
 def _from_anchor(value: Value) -> bool:
-    producer = value.producer
-    return producer is not None and producer.definition.pattern is Pattern.ANCHOR
+    """Whether the value is an anchor's result, or elementwise work of the same shape on one."""
+    shape = value.type.shape
+    for _ in range(_LONGEST_EPILOGUE):
+        producer = value.producer
+        if producer is None:
+            return False
+        pattern = producer.definition.pattern
+        if pattern is not Pattern.ELEMENTWISE:
+            return pattern is Pattern.ANCHOR
+        same = [operand for operand in producer.present_inputs if operand.producer and operand.type.shape == shape]
+        if not same:
+            return False
+        value = same[0]
+    return False
 
 
 _UNARY = (

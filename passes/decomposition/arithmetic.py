@@ -21,7 +21,8 @@ class Arithmetic:
 
     def __call__(self, op: str, *operands: Value | float | None, **attributes: Any) -> Value:
         """The result of one operator."""
-        return self.rewriter.add(op, *(self.number(x) if isinstance(x, float) else x for x in operands), **attributes)
+        values = (self.number(float(x)) if isinstance(x, int | float) else x for x in operands)
+        return self.rewriter.add(op, *values, **attributes)
 
     def number(self, number: float) -> Value:
         """A scalar constant of the arithmetic's element type."""

@@ -108,7 +108,9 @@ class _Layer:
             if self.node.op == "gru" and self.attributes["linear_before_reset"]:
                 # The reset gate multiplies this bias too, so it cannot join the input's.
                 state_bias = a.part(recurrent_bias, 0, 2 * self.hidden, self.hidden)
-                first, last = (a.part(input_bias, 0, *box) for box in ((0, 2 * self.hidden), (2 * self.hidden, self.hidden)))
+                first, last = (
+                    a.part(input_bias, 0, *box) for box in ((0, 2 * self.hidden), (2 * self.hidden, self.hidden))
+                )
                 first = a("add", first, a.part(recurrent_bias, 0, 0, 2 * self.hidden))
                 input_bias = a.concat([first, last], 0)
             else:

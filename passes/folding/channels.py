@@ -27,7 +27,7 @@ def channel_count(node: Node) -> int:
 
 
 def per_channel(constant: Value, node: Node) -> np.ndarray | None:
-    """A constant that is combined with the node's output, as one float64 per output channel; None if it varies otherwise."""
+    """A constant that meets the node's output, as one float64 per output channel; None if it varies otherwise."""
     array, rank, axis = constant.data, node.output.type.rank, channel_axis(node)
     if array.ndim > rank:
         return None

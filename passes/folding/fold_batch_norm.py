@@ -85,7 +85,9 @@ class BatchNormToAffine(RewriteRule):
         x = match["x"]
         shape = (-1, *(1,) * (x.type.rank - 2))
         s, t = (
-            rewriter.constant(array.astype(match.array("scale").dtype).reshape(shape), f"{match.root.output.name}_{key}")
+            rewriter.constant(
+                array.astype(match.array("scale").dtype).reshape(shape), f"{match.root.output.name}_{key}"
+            )
             for key, array in zip(("scale", "shift"), affine(match), strict=True)
         )
         dtype = x.type.dtype
@@ -133,7 +135,7 @@ def _as(value: Value, dtype: str, rewriter: Rewriter) -> Value:
 @register_pass
 @dataclass(frozen=True)
 class FoldBatchNorm(Pass):
-    """Folds batch normalization into the convolution or product before it, or makes it a multiplication and an addition."""
+    """Folds batch normalization into the operator before it, or makes it a multiplication and an addition."""
 
     name: ClassVar[str] = "fold-batch-norm"
 

@@ -30,14 +30,16 @@ class FoldConstants(Pass):
     """Evaluates nodes all of whose operands are constants, by the reference evaluation.
 
     Attributes:
-        max_bytes: the largest result; larger ones are folded only if they are no larger than what they are computed
-            from (a big `expand` or `iota` stays).
+        max_bytes: the largest result that may grow freely; larger ones are folded only up to `growth` times the size
+            of what they are computed from (a big `expand` or `iota` stays, int8 weights cast to float32 do not).
+        growth: see `max_bytes`.
         dequantize: whether constants are dequantized too; left alone by default, so that quantized weights stay small
             and quantized operators can be recognized.
     """
 
     name: ClassVar[str] = "fold-constants"
     max_bytes: int = 1 << 20
+    growth: float = 4.0
     dequantize: bool = False
 
     def run(self, graph: Graph, context: PassContext) -> None:
@@ -71,7 +73,7 @@ class FoldConstants(Pass):
         if not all(value.type.is_static for value in node.outputs):
             return False
         size = sum(value.type.bytes for value in node.outputs)
-        if size > self.max_bytes and size > sum(value.type.bytes for value in node.present_inputs):
+        if size > self.max_bytes and size > self.growth * sum(value.type.bytes for value in node.present_inputs):
             return False
         types = [None if value is None else value.type for value in node.inputs]
         macs = node.definition.macs(types, [value.type for value in node.outputs], node.attributes)

@@ -82,7 +82,10 @@ class ScaleOverSum(RewriteRule):
         problem = why_not_linear(linear)
         if problem is not None:
             return problem
-        if not (match.root.output.type == match["sum"].type == linear.output.type) or linear.output.type.dtype not in FLOATS:
+        if (
+            not (match.root.output.type == match["sum"].type == linear.output.type)
+            or linear.output.type.dtype not in FLOATS
+        ):
             return "a constant broadcasts the result"
         return None if per_channel(match["c"], linear) is not None else "the constant varies along other axes"
 

@@ -13,7 +13,9 @@ def outline(graph: Graph, group: Group) -> Node:
     """Replaces the group by one fused node at the place of its sink; returns that node."""
     ordered = _in_order(group)
     operations = [node.op for node in ordered]
-    name = "_".join(operations[:_NAMED_OPS]) + (f"_and_{len(ordered) - _NAMED_OPS}" if len(ordered) > _NAMED_OPS else "")
+    name = "_".join(operations[:_NAMED_OPS]) + (
+        f"_and_{len(ordered) - _NAMED_OPS}" if len(ordered) > _NAMED_OPS else ""
+    )
     body = Graph(name)
     mapping: dict[Value, Value] = {}
     operands: list[Value] = []

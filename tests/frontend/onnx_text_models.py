@@ -15,7 +15,9 @@ from edgeir.ir.evaluate import evaluate
 Arrays = Mapping[str, np.ndarray]
 
 
-def parse(signature: str, body: str, opset: int, weights: str = "", weight_arrays: Arrays | None = None) -> onnx.ModelProto:
+def parse(
+    signature: str, body: str, opset: int, weights: str = "", weight_arrays: Arrays | None = None
+) -> onnx.ModelProto:
     """A model from ONNX text: `(float[N,4] x) => (float[N,4] y)`, its nodes, and initializers in text or as arrays."""
     declared = f"<{weights}>" if weights else ""
     header = f'<ir_version: 8, opset_import: ["" : {opset}]>'
@@ -25,7 +27,9 @@ def parse(signature: str, body: str, opset: int, weights: str = "", weight_array
     return model
 
 
-def random_inputs(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None, seed: int = 0) -> dict[str, np.ndarray]:
+def random_inputs(
+    model: onnx.ModelProto, sizes: Mapping[str, int] | None = None, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Random arrays for the inputs; symbolic dimensions take `sizes`, or 2."""
     rng = np.random.default_rng(seed)
     result = {}
@@ -56,7 +60,8 @@ def check(
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in model.graph.output]
-    for name, expected in zip(names, session.run(names, dict(inputs)), strict=True):
+    for name, found in zip(names, session.run(names, dict(inputs)), strict=True):
+        expected = np.asarray(found)
         assert results[name].dtype == expected.dtype
         assert results[name].shape == expected.shape
         np.testing.assert_allclose(results[name], expected, rtol=tolerance, atol=tolerance, err_msg=name)

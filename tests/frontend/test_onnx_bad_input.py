@@ -95,7 +95,7 @@ def opset_of_the_future(model: onnx.ModelProto) -> None:
 
 
 def opset_of_the_past(model: onnx.ModelProto) -> None:
-    model.opset_import[0].version = 6
+    model.opset_import[0].version = 5
 
 
 def no_opset(model: onnx.ModelProto) -> None:
@@ -301,9 +301,8 @@ def test_unknown_domain_is_listed() -> None:
 
 
 def test_control_flow_that_stays() -> None:
-    body = (
-        "y = If(c) <then_branch = t () => (float[2] a) { a = Exp(x) }, else_branch = e () => (float[2] b) { b = Abs(x) }>"
-    )
+    branches = "then_branch = t () => (float[2] a) { a = Exp(x) }, else_branch = e () => (float[2] b) { b = Abs(x) }"
+    body = f"y = If(c) <{branches}>"
     model = parse("(bool c, float[2] x) => (float[2] y)", body, 13)
     with pytest.raises(UnsupportedModelError, match="control flow"):
         from_model(model)
@@ -312,3 +311,14 @@ def test_control_flow_that_stays() -> None:
 def test_unsupported_nodes_that_nothing_needs_do_not_matter() -> None:
     model = parse("(float[2,2] x) => (float[2,2] y)", "d = Det(x) y = Exp(x)", 13)
     assert len(from_model(model)) == 1
+
+
+def test_an_attribute_value_that_the_ir_lacks_is_listed() -> None:
+    model = parse(
+        "(float[1,1,2,2] x) => (float[1,1,4,4] y)",
+        'y = Resize<coordinate_transformation_mode="tf_half_pixel_for_nn">(x, r, s)',
+        11,
+        "float[0] r = {}, float[4] s = {1.0,1.0,2.0,2.0}",
+    )
+    with pytest.raises(UnsupportedModelError, match=r"Resize:y.*tf_half_pixel_for_nn"):
+        from_model(model)

@@ -6,9 +6,12 @@ import zlib
 
 import numpy as np
 import pytest
+from op_case import OpCase
+from op_cases import all_cases
+from plain_schedule import plain
 
 import edgeir.ops  # noqa: F401  (registers the operators)
-from edgeir.ir import Graph, TensorType
+from edgeir.ir import Graph, TensorType, Value
 from edgeir.ir.dtype import dtype_name
 from edgeir.ir.evaluate import evaluate
 from edgeir.ir.op import registered_ops
@@ -17,30 +20,31 @@ from edgeir.lowering.compute import computed_ops
 from edgeir.lowering.run import Runner
 from edgeir.targets import host
 
-from op_cases import OpCase, all_cases
-from plain_schedule import plain
-
 CASES = all_cases()
 # Fused nodes are lowered as regions; the pass unroll-recurrent removes recurrent operators.
 NOT_COMPUTED = {"fused", "lstm", "gru", "rnn"}
 
 
-def case_graph(case: OpCase, arrays: list[np.ndarray | None]) -> tuple[Graph, dict[str, np.ndarray]]:
-    graph = Graph(case.op)
-    inputs: dict[str, np.ndarray] = {}
-    operands = []
-    for index, array in enumerate(arrays):
-        if array is None:
+def add_case(
+    graph: Graph, inputs: dict[str, np.ndarray], case: OpCase, number: int, outputs: list[tuple[str, Value]]
+) -> None:
+    """Adds a case to a graph of many: its inputs, its node, its results."""
+    rng = np.random.default_rng(zlib.crc32(str(case).encode()))
+    operands: list[Value | None] = []
+    for index, make in enumerate(case.inputs):
+        name = f"x{number}_{index}"
+        if make is None:
             operands.append(None)
-        elif index in case.constants:
-            operands.append(graph.add_constant(array, f"c{index}"))
+            continue
+        array = make(rng)
+        if index in case.constants:
+            operands.append(graph.add_constant(array, name))
         else:
-            operands.append(graph.add_input(f"x{index}", TensorType(dtype_name(array.dtype), array.shape)))
-            inputs[f"x{index}"] = array
+            operands.append(graph.add_input(name, TensorType(dtype_name(array.dtype), array.shape)))
+            inputs[name] = array
     layouts = [case.attributes["layout"]] if case.op == "layout_cast" else None
     node = graph.add_node(case.op, operands, case.attributes, output_layouts=layouts)
-    graph.set_outputs([(f"y{i}", value) for i, value in enumerate(node.outputs)])
-    return graph, inputs
+    outputs += [(f"{number} {case} result {i}", value) for i, value in enumerate(node.outputs)]
 
 
 def assert_close(got: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
@@ -66,12 +70,25 @@ def test_every_operator_has_a_case() -> None:
     assert {op.name for op in registered_ops()} - NOT_COMPUTED - {case.op for case in CASES} == set()
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_compiled_operator_agrees_with_its_definition(case: OpCase) -> None:
-    rng = np.random.default_rng(zlib.crc32(str(case).encode()))
-    arrays = [None if make is None else make(rng) for make in case.inputs]
-    graph, inputs = case_graph(case, arrays)
+GROUPS = {op: [case for case in CASES if case.op == op] for op in dict.fromkeys(case.op for case in CASES)}
+
+
+@pytest.mark.parametrize("op", GROUPS)
+def test_compiled_operator_agrees_with_its_definition(op: str) -> None:
+    """All cases of an operator in one graph, so that one module is compiled for them."""
+    graph = Graph(op)
+    inputs: dict[str, np.ndarray] = {}
+    outputs: list[tuple[str, Value]] = []
+    for number, case in enumerate(GROUPS[op]):
+        add_case(graph, inputs, case, number, outputs)
+    graph.set_outputs(outputs)
     expected = evaluate(graph, inputs)
     got = Runner(graph, build(graph, host(), 1, plain))(inputs)
-    for name in expected:
-        assert_close(got[name], expected[name], case.tolerance)
+    problems = []
+    for name, array in expected.items():
+        case = GROUPS[op][int(name.split()[0])]
+        try:
+            assert_close(got[name], array, case.tolerance)
+        except AssertionError as error:
+            problems.append(f"{name}: {error}")
+    assert not problems, "\n".join(problems)

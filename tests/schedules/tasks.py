@@ -18,7 +18,7 @@ PLAIN = Target(name="plain", triple="x86_64-linux-gnu", cpu="x86-64-v2", vector_
 """A machine on which every x86-64 test machine can run: 128-bit vectors, one core."""
 
 
-def spec(tensor: te.Tensor) -> TensorSpec:
+def spec(tensor: Any) -> TensorSpec:
     return TensorSpec(tuple(int(d) for d in tensor.shape), str(tensor.dtype))
 
 
@@ -58,7 +58,7 @@ def run(kernel: Kernel, task: Task, arrays: Sequence[np.ndarray], target: Target
     """Compiles the kernel, packs its constants and returns its outputs."""
     library = tvm.compile(tvm.IRModule({"main": kernel.func}), tvm.target.Target(target.tvm_config()))
     packed = [kernel.pack[i](array) if i in kernel.pack else array for i, array in enumerate(arrays)]
-    arguments = [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in packed]
+    arguments = [tvm.runtime.tensor(np.asarray(array, order="C")) for array in packed]
     results = [tvm.runtime.tensor(np.full(o.shape, 77).astype(numpy_dtype(o.dtype))) for o in task.outputs]
     library["main"](*arguments, *results)
     return [result.numpy() for result in results]
@@ -87,20 +87,21 @@ def matmul_task(
     """A matmul task; `epilogue(product, *extra)` follows it, `prologue(b)` precedes it."""
     operands = [a_shape, b_shape, *extra]
 
-    def right(b: te.Tensor) -> te.Tensor:
+    def right(b: Any) -> Any:
         return prologue(b) if prologue is not None else b
 
-    b_type = right(te.placeholder(b_shape, dtype)).shape
+    example: Any = right(te.placeholder(b_shape, dtype))
+    b_type = example.shape
     b_inner = tuple(int(d) for d in b_type)
     m = a_shape[-1] if transpose_a else a_shape[-2]
     n = b_inner[-2] if transpose_b else b_inner[-1]
     out_shape = (*np.broadcast_shapes(a_shape[:-2], b_inner[:-2]), m, n)
 
-    def plain(inputs: Sequence[te.Tensor]) -> te.Tensor:
+    def plain(inputs: Sequence[te.Tensor]) -> Any:
         a, b = inputs
         k = te.reduce_axis((0, b_inner[-1] if transpose_b else b_inner[-2]), name="k")
 
-        def pick(x: te.Tensor, index: Sequence[Any], pair: tuple[Any, Any]) -> Any:
+        def pick(x: Any, index: Sequence[Any], pair: tuple[Any, Any]) -> Any:
             own = [int(d) for d in x.shape[:-2]]
             batch = index[len(index) - 2 - len(own) : -2]
             return x(*(0 if d == 1 else i for d, i in zip(own, batch, strict=True)), *pair)

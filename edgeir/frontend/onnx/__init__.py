@@ -1,4 +1,4 @@
-"""ONNX models, opsets 7 and later, into the IR."""
+"""ONNX models, opsets 6 and later, into the IR."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import onnx
 import edgeir.frontend.onnx.converters
 import edgeir.ops  # noqa: F401
 from edgeir.frontend.onnx.importer import import_model
+from edgeir.frontend.onnx.old_versions import upgraded
 from edgeir.frontend.onnx.reading import check_proto, read_model
 from edgeir.ir import Dim, Graph
 
@@ -36,7 +37,7 @@ def load(path: str | Path, shapes: Shapes | None = None, freeze: Mapping[str, np
         EdgeIRError: the file is not a valid model, or the shapes do not fit it.
     """
     model, folder = read_model(Path(path))
-    return import_model(model, shapes or {}, freeze or {}, folder)
+    return import_model(upgraded(model), shapes or {}, freeze or {}, folder)
 
 
 def from_model(
@@ -51,4 +52,4 @@ def from_model(
         EdgeIRError: as `load`, or the model has external data and no folder is given.
     """
     folder = None if base_folder is None else Path(base_folder)
-    return import_model(check_proto(model, folder), shapes or {}, freeze or {}, folder)
+    return import_model(upgraded(check_proto(model, folder)), shapes or {}, freeze or {}, folder)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, FunctionProto, NodeProto, defs
 
+from edgeir.errors import UnsupportedModelError
 from edgeir.frontend.onnx.protos import type_proto
 from edgeir.ir import TensorType
 
@@ -14,24 +16,42 @@ from edgeir.ir import TensorType
 def standard_function(
     node: NodeProto, domain: str, opset: int, types: Sequence[TensorType | None]
 ) -> FunctionProto | None:
-    """The body that the standard defines an operator by, for this opset and these input types; None if there is none."""
+    """The body by which the standard defines an operator, for this opset and these input types; None if it has none.
+
+    Raises:
+        UnsupportedModelError: the operands are such that the standard gives no body.
+    """
+    schema = _schema(node, domain, opset)
+    if schema is None:
+        return None
     try:
-        schema = defs.get_schema(node.op_type, opset, domain)
+        if schema.has_context_dependent_function:
+            versions = [version for version in schema.context_dependent_function_opset_versions if version <= opset]
+            if versions:
+                protos = [type_proto(type).SerializeToString() for type in types]
+                text = node.SerializeToString()
+                return _parse(schema.get_context_dependent_function_with_opset_version(max(versions), text, protos))
+        if schema.has_function:
+            versions = [version for version in schema.function_opset_versions if version <= opset]
+            if versions:
+                return _parse(schema.get_function_with_opset_version(max(versions)))
+    except RuntimeError as error:
+        raise UnsupportedModelError("the operator's function cannot be built", got=str(error)) from None
+    return None
+
+
+def has_standard_function(node: NodeProto, domain: str, opset: int) -> bool:
+    """Whether the standard may give the operator a body."""
+    schema = _schema(node, domain, opset)
+    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+
+
+def _schema(node: NodeProto, domain: str, opset: int) -> Any:
+    # Any: the type stubs of onnx leave out the methods for functions.
+    try:
+        return defs.get_schema(node.op_type, opset, domain)
     except defs.SchemaError:
         return None
-    if schema.has_context_dependent_function:
-        versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
-        if versions:
-            protos = [type_proto(type).SerializeToString() for type in types]
-            text = schema.get_context_dependent_function_with_opset_version(
-                max(versions), node.SerializeToString(), protos
-            )
-            return _parse(text)
-    if schema.has_function:
-        versions = [v for v in schema.function_opset_versions if v <= opset]
-        if versions:
-            return _parse(schema.get_function_with_opset_version(max(versions)))
-    return None
 
 
 def _parse(data: bytes) -> FunctionProto | None:
@@ -42,9 +62,8 @@ def _parse(data: bytes) -> FunctionProto | None:
 
 def default_attributes(node: NodeProto, domain: str, opset: int) -> dict[str, AttributeProto]:
     """The attribute defaults that the standard gives an operator."""
-    try:
-        schema = defs.get_schema(node.op_type, opset, domain)
-    except defs.SchemaError:
+    schema = _schema(node, domain, opset)
+    if schema is None:
         return {}
     defaults = {name: attribute.default_value for name, attribute in schema.attributes.items()}
     return {name: value for name, value in defaults.items() if value.type != AttributeProto.UNDEFINED}

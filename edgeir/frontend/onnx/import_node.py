@@ -103,6 +103,10 @@ class ImportNode:
             self.unsupported(f"input {index} depends on symbolic dimensions: fix them with shapes=…")
         return tuple(dim for dim in dims if isinstance(dim, int))
 
+    def optional_integers(self, index: int) -> tuple[int, ...] | None:
+        """As `integers`, or None where the operand is absent."""
+        return None if self.optional(index) is None else self.integers(index)
+
     def known(self, value: Value) -> np.ndarray | None:
         """A constant or shape-dependent integer value as an array of dimensions."""
         return self._importer.known(value, limit=None)

@@ -11,12 +11,13 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, FunctionProto, NodeProto
 
-from edgeir.errors import EdgeIRError, TypeInferenceError, UnsupportedModelError
+from edgeir.errors import EdgeIRError, UnsupportedModelError
 from edgeir.frontend.onnx.functions import (
     bind_attributes,
     captured_names,
     default_attributes,
     function_key,
+    has_standard_function,
     model_functions,
     standard_function,
 )
@@ -34,7 +35,7 @@ from edgeir.frontend.onnx.protos import attribute_value, element_type, sparse_ar
 from edgeir.frontend.onnx.registry import find_converter
 from edgeir.frontend.onnx.scope import Scope
 from edgeir.ir import Dim, Graph, SymbolicDim, Value
-from edgeir.ir.dtype import INTEGERS
+from edgeir.ir.dtype import FLOATS, bits
 from edgeir.ir.evaluate import evaluate_node
 from edgeir.ir.graph import Node
 
@@ -166,14 +167,8 @@ class Importer:
                     raise UnsupportedModelError(f"output {missing[0]!r} is not supported")
             except _Poisoned:
                 pass
-            except (UnsupportedModelError, TypeInferenceError) as error:
-                self.problems.append(Problem.of(error, location, node.op_type, domain, opset))
             except EdgeIRError as error:
-                if error.where is None:
-                    raise type(error)(
-                        error.what, where=location, expected=error.expected, got=error.got, hint=error.hint
-                    ) from error
-                raise
+                self.problems.append(Problem.of(error, location, node.op_type, domain, opset))
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 # Malformed operands surface in numpy or in Python; the node is refused like any other.
                 self.problems.append(Problem(location, node.op_type, domain, opset, f"malformed: {error!r}"))
@@ -208,7 +203,7 @@ class Importer:
             return self.convert_if(node, inputs[0], scope, context, location)
         if poisoned:
             # Its own lack of support still belongs in the list.
-            if converter is None and function is None and not _has_schema_body(node, domain, opset):
+            if converter is None and function is None and not has_standard_function(node, domain, opset):
                 raise UnsupportedModelError(_no_converter(node, domain))
             raise _Poisoned
         if function is not None:
@@ -307,7 +302,8 @@ class Importer:
         present = [array for array in arrays if array is not None]
         if len(present) != len(arrays):
             return None
-        result = evaluate_known(op, present, attributes)
+        real = inputs[0] is not None and inputs[0].type.dtype in FLOATS
+        result = evaluate_known(op, present, attributes, real)
         if result is None:
             return None
         if op in ("equal", "less", "less_equal", "greater", "greater_equal"):
@@ -345,18 +341,26 @@ class Importer:
         return value
 
     def known(self, value: Value, limit: int | None = LARGEST_KNOWN) -> np.ndarray | None:
-        """An integer value as an array of dimensions, where it is constant or computed from shapes."""
+        """An integer value as an array of dimensions, where it is constant or computed from shapes.
+
+        With a limit on the size, also a float constant of whole numbers.
+        """
         if value in self.symbolic:
             return self.symbolic[value]
-        if not value.is_constant or value.type.dtype not in INTEGERS | {"bool"}:
+        if not value.is_constant or (limit is not None and value.data.size > limit):
             return None
-        return known_array(value.data, value.data.shape) if limit is None or value.data.size <= limit else None
+        if value.type.dtype in FLOATS:
+            data = value.data.astype(np.float64)
+            if limit is None or not (np.isfinite(data) & (data == np.floor(data))).all():
+                return None
+            return known_array(data, data.shape)
+        return known_array(value.data, value.data.shape)
 
     def is_foldable(self, node: Node) -> bool:
         """Whether a node has constant operands only, and is small."""
         if any(not value.is_constant for value in node.present_inputs):
             return False
-        if any(not value.type.is_static for value in node.outputs):
+        if any(not value.type.is_static for value in node.outputs) or _decompresses(node):
             return False
         sizes = [value.type.elements for value in (*node.present_inputs, *node.outputs)]
         if any(not isinstance(size, int) or size > FOLD_ELEMENTS for size in sizes):
@@ -370,12 +374,12 @@ class _Poisoned(Exception):
     """A node depends on one that could not be converted."""
 
 
-def _has_schema_body(node: NodeProto, domain: str, opset: int) -> bool:
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opset, domain)
-    except onnx.defs.SchemaError:
+def _decompresses(node: Node) -> bool:
+    """Whether it widens weights that the model keeps small; passes decide about those."""
+    if node.op not in ("cast", "dequantize") or node.input(0).data.size <= LARGEST_KNOWN:
         return False
-    return schema.has_function or schema.has_context_dependent_function
+    narrow, wide = node.input(0).type.dtype, node.output.type.dtype
+    return narrow != "bool" and wide in FLOATS and bits(narrow) < bits(wide)
 
 
 def _no_converter(node: NodeProto, domain: str) -> str:

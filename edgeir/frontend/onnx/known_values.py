@@ -35,12 +35,21 @@ def known_array(items: Sequence[Dim] | np.ndarray, shape: Sequence[int] | None =
     return array if shape is None else array.reshape(tuple(shape))
 
 
-def evaluate_known(op: str, arrays: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> np.ndarray | None:
+def evaluate_known(
+    op: str, arrays: Sequence[np.ndarray], attributes: Mapping[str, Any], real: bool = False
+) -> np.ndarray | None:
     """The result of an IR operator on known arrays; None where it cannot be told.
 
-    Comparisons give arrays of bool.
+    Args:
+        op: the operator.
+        arrays: its operands.
+        attributes: its attributes.
+        real: whether the element type is a float, whose values here are whole numbers all the same.
+
+    Returns:
+        The array; of bool for comparisons.
     """
-    rule = _RULES.get(op)
+    rule = _REAL_RULES.get(op, _RULES.get(op)) if real else _RULES.get(op)
     result = None if rule is None else rule(arrays, attributes)
     return None if result is None or result.size > LARGEST_KNOWN else result
 
@@ -89,6 +98,13 @@ def _divide(left: Dim, right: Dim) -> Dim | None:
     if isinstance(right, int) and right <= 0:
         return None
     return floor_divide(left, right)
+
+
+def _divide_exactly(left: Dim, right: Dim) -> Dim | None:
+    if right == 0:
+        return None
+    quotient = floor_divide(left, right)
+    return quotient if quotient * right == left else None
 
 
 def _modulo(left: Dim, right: Dim) -> Dim | None:
@@ -141,7 +157,7 @@ def _where(arrays: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> np.nd
 
 
 def _cast(arrays: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> np.ndarray | None:
-    return arrays[0] if attributes["dtype"] in ("int32", "int64") else None
+    return arrays[0] if attributes["dtype"] in ("int32", "int64", "float32", "float64") else None
 
 
 def _product(arrays: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> np.ndarray | None:
@@ -188,4 +204,12 @@ _RULES: dict[str, Rule] = {
     "reshape": _reshape,
     "expand": _expand,
     "concat": lambda arrays, attributes: np.concatenate(arrays, axis=attributes["axis"]),
+}
+
+_REAL_RULES: dict[str, Rule] = {
+    "div": _elementwise(_divide_exactly),
+    "mod": lambda arrays, attributes: None,
+    "floor": lambda arrays, attributes: arrays[0],
+    "ceil": lambda arrays, attributes: arrays[0],
+    "round": lambda arrays, attributes: arrays[0],
 }

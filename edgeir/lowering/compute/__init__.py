@@ -3,6 +3,7 @@
 from edgeir.lowering.compute import (
     casting,
     convolution,
+    deformable,
     elementwise,
     generation,
     indexing,
@@ -11,13 +12,15 @@ from edgeir.lowering.compute import (
     normalization,
     pooling,
     reduction,
+    regions,
     resampling,
     scan,
     scatter,
     sorting,
 )
 from edgeir.lowering.compute.apply import apply
-from edgeir.lowering.compute.registry import Call, Tables, compute, computed_ops
+from edgeir.lowering.compute.registry import Call, compute, computed_ops
+from edgeir.lowering.compute.tables import Tables
 
 __all__ = [
     "Call",
@@ -27,6 +30,7 @@ __all__ = [
     "compute",
     "computed_ops",
     "convolution",
+    "deformable",
     "elementwise",
     "generation",
     "indexing",
@@ -35,6 +39,7 @@ __all__ = [
     "normalization",
     "pooling",
     "reduction",
+    "regions",
     "resampling",
     "scan",
     "scatter",

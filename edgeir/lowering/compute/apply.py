@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +9,25 @@ from tvm import te
 
 from edgeir.ir.types import TensorType
 from edgeir.lowering.compute.registry import Call, find_compute
-from edgeir.lowering.compute.storage import carrier, computed, decode, encode
+from edgeir.lowering.compute.storage import computed, decoder, encode, stored
+from edgeir.lowering.compute.tables import Tables
 
 # These operators move elements without reading them, or read the stored form themselves.
 _ON_STORED = frozenset(
-    "cast bit_cast reshape expand tile transpose slice concat gather gather_elements gather_nd layout_cast".split()
+    [
+        "cast",
+        "bit_cast",
+        "reshape",
+        "expand",
+        "tile",
+        "transpose",
+        "slice",
+        "concat",
+        "gather",
+        "gather_elements",
+        "gather_nd",
+        "layout_cast",
+    ]
 )
 
 
@@ -32,7 +45,7 @@ def apply(call: Call) -> list[te.Tensor]:
         return list(results) if isinstance(results, list | tuple) else [results]
     inner = Call(
         call.op,
-        [_decoded(t, type) for t, type in zip(call.tensors, call.types, strict=True)],
+        [_decoded(t, type, call.tables) for t, type in zip(call.tensors, call.types, strict=True)],
         [_widened(type) for type in call.types],
         [_widened_scalar(scalar) for scalar in call.scalars],
         call.attributes,
@@ -47,7 +60,7 @@ def apply(call: Call) -> list[te.Tensor]:
 
 def _stored(call: Call) -> Call:
     """The call with scalars as their stored bits; types keep their names."""
-    scalars = [None if s is None else s.view(carrier(s.dtype.name)) for s in call.scalars]
+    scalars = [None if s is None else stored(s) for s in call.scalars]
     return replace(call, scalars=scalars)
 
 
@@ -59,15 +72,14 @@ def _widened_scalar(scalar: np.ndarray | None) -> np.ndarray | None:
     return None if scalar is None else scalar.astype(computed(scalar.dtype.name))
 
 
-def _decoded(tensor: te.Tensor | None, type: TensorType | None) -> te.Tensor | None:
+def _decoded(tensor: te.Tensor | None, type: TensorType | None, tables: Tables) -> te.Tensor | None:
     if tensor is None or type is None or computed(type.dtype) == type.dtype:
         return tensor
-    return te.compute(tensor.shape, lambda *i: decode(tensor(*i), type.dtype), name="decode")
+    decode = decoder(type.dtype, tables)
+    return te.compute(tensor.shape, lambda *i: decode(tensor(*i)), name="decode")
 
 
 def _encoded(tensor: te.Tensor, type: TensorType) -> te.Tensor:
     if computed(type.dtype) == type.dtype:
         return tensor
     return te.compute(tensor.shape, lambda *i: encode(tensor(*i), type.dtype), name="encode")
-
-

@@ -50,7 +50,7 @@ def _with_sign_of(rest: Expression, b: Expression) -> Expression:
     return select(rest == zero, tirx.copysign(zero, b), moved)
 
 
-def _without_traps(a: Expression, b: Expression, quotient, minus_one) -> Expression:  # noqa: ANN001
+def _without_traps(a: Expression, b: Expression, quotient, minus_one) -> Expression:
     """A quotient guarded against division by zero and, for signed types, by −1 (which overflows for the least a)."""
     dtype = dtype_of(a)
     known = constant_value(b)
@@ -63,41 +63,23 @@ def _without_traps(a: Expression, b: Expression, quotient, minus_one) -> Express
     return select(b == 0, constant(0, dtype), result)
 
 
-def power(a: Expression, b: Expression) -> Expression:
-    """a to the power of b in a's type; integers by squaring (a negative exponent goes through float64)."""
-    base, exponent = dtype_of(a), dtype_of(b)
-    if is_float(base):
-        known = constant_value(b)
-        if known == 2:
-            return a * a
-        if known == 0.5:
-            # pow(−∞, ½) is +∞ and pow(−0, ½) is +0, where the root is NaN and −0.
-            return tirx.pow(a, cast(b, base)) if base != "float32" else _square_root_power(a)
-        return tirx.pow(a, cast(b, base))
-    through_float = cast(tirx.pow(a.astype("float64"), cast(b, "float64")), base)
-    if is_float(exponent):
-        return through_float
-    exact = _by_squaring(a, b, base, 6)
-    return exact if is_unsigned(exponent) else select(b < 0, through_float, exact)
+def float_power(a: Expression, b: Expression) -> Expression:
+    """a to the power of b in a's type, by the C library; of integers through float64."""
+    base = dtype_of(a)
+    if not is_float(base):
+        return cast(tirx.pow(a.astype("float64"), cast(b, "float64")), base)
+    known = constant_value(b)
+    if known == 2:
+        return a * a
+    if known == 0.5 and base == "float32":
+        # pow(−∞, ½) is +∞ and pow(−0, ½) is +0, where the root is NaN and −0.
+        return _square_root_power(a)
+    return tirx.pow(a, cast(b, base))
 
 
 def _square_root_power(a: Expression) -> Expression:
     infinite = a == constant(-np.inf, "float32")
     return select(infinite, constant(np.inf, "float32"), tirx.sqrt(a + constant(0, "float32")))
-
-
-def _by_squaring(x: Expression, exponent: Expression, dtype: str, steps: int) -> Expression:
-    """x^exponent modulo 2^bits for exponents below 2^steps."""
-    one = constant(1, dtype)
-
-    def step(square: Expression, remaining: Expression, left: int) -> Expression:
-        factor = select((remaining & constant(1, dtype_of(remaining))) != 0, square, one)
-        if left == 1:
-            return factor
-        rest = remaining >> constant(1, dtype_of(remaining))
-        return step(square * square, rest, left - 1) * factor
-
-    return step(x, exponent, steps)
 
 
 def shift_left(a: Expression, b: Expression) -> Expression:

@@ -21,7 +21,7 @@ from edgeir.lowering.compute.expressions import (
     select,
 )
 from edgeir.lowering.compute.registry import Call, compute
-from edgeir.lowering.compute.storage import carrier, convert
+from edgeir.lowering.compute.storage import carrier, converter
 
 
 @compute("cast")
@@ -29,8 +29,8 @@ def cast_elements(call: Call) -> te.Tensor:
     """numpy's conversion; float8 saturates if asked to."""
     source, target = call.type(0).dtype, call.dtype
     saturate = bool(call.attributes["saturate"])
-    x = call.tensor(0)
-    return te.compute(x.shape, lambda *i: convert(x(*i), source, target, saturate), name="cast")
+    x, convert = call.tensor(0), converter(source, target, call.tables, saturate)
+    return te.compute(x.shape, lambda *i: convert(x(*i)), name="cast")
 
 
 @compute("bit_cast")

@@ -63,7 +63,7 @@ def add_bias(call: Call, result: te.Tensor, operand: int) -> te.Tensor:
 def conv_transpose(call: Call) -> te.Tensor:
     """The adjoint of conv: y[n, o, p] = Σ x[n, i, q] · w[i, o, k] over p = q·stride + k·dilation − padding."""
     x, w = call.tensor(0), call.tensor(1)
-    n, channels, *sizes = call.shape(0)
+    _, channels, *sizes = call.shape(0)
     rank, groups, dtype = len(sizes), int(call.attributes["groups"]), call.dtype
     strides, dilations = call.integers("strides"), call.integers("dilations")
     begins = call.integers("padding")[:rank]

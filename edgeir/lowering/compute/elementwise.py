@@ -207,4 +207,49 @@ def mod(call: Call) -> te.Tensor:
 @compute("pow")
 def power(call: Call) -> te.Tensor:
     """a to the power of b, in a's type."""
-    return broadcast(call, arithmetic.power)
+    if is_float(call.dtype) or is_float(call.type(1).dtype):
+        return broadcast(call, arithmetic.float_power)
+    return _integer_power(call)
+
+
+def _integer_power(call: Call) -> te.Tensor:
+    """By squaring, modulo 2^bits; each step is a stage, as one expression would double at every step.
+
+    Exponents from 64 on give 0 or ±1 for the bases 0 and ±1, and wrap to 0 for even bases; others take the low bits
+    of the exponent, which nothing but an overflow would see.
+    """
+    shape, dtype = call.output_shape, call.dtype
+    one = constant(1, dtype)
+    square = te.compute(shape, lambda *i: element(call, 0, i), name="pow_base")
+    exponent = te.compute(shape, lambda *i: element(call, 1, i), name="pow_exponent")
+    count = dtype_of(exponent)
+    result = te.compute(shape, lambda *_: one, name="pow_one")
+    for step in range(6):
+        result = _times_where(result, square, exponent, constant(1 << step, count))
+        if step < 5:
+            square = _squared(square)
+    if is_unsigned(count):
+        return result
+    return te.compute(
+        shape,
+        lambda *i: select(exponent(*i) < 0, broadcast_power(call, i), result(*i)),
+        name="pow",
+    )
+
+
+def broadcast_power(call: Call, position: Any) -> Expression:
+    """One power through float64."""
+    return arithmetic.float_power(element(call, 0, position), element(call, 1, position))
+
+
+def _times_where(result: te.Tensor, square: te.Tensor, exponent: te.Tensor, bit: Expression) -> te.Tensor:
+    """The result, multiplied where the exponent has the bit."""
+    return te.compute(
+        result.shape,
+        lambda *i: select((exponent(*i) & bit) != 0, result(*i) * square(*i), result(*i)),
+        name="pow_step",
+    )
+
+
+def _squared(square: te.Tensor) -> te.Tensor:
+    return te.compute(square.shape, lambda *i: square(*i) * square(*i), name="pow_square")

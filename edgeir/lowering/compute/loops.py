@@ -33,9 +33,7 @@ def loop_nest(
                 body([T.buffer_proxy(b) for b in ins], [T.buffer_proxy(b) for b in outs])
             return builder.get()
 
-    buffers_in = [
-        tirx.decl_buffer(t.shape, t.dtype, f"{name}_in{i}", layout=None) for i, t in enumerate(inputs)
-    ]
+    buffers_in = [tirx.decl_buffer(t.shape, t.dtype, f"{name}_in{i}", layout=None) for i, t in enumerate(inputs)]
     buffers_out = [
         tirx.decl_buffer(list(shape), dtype, f"{name}_out{i}", layout=None)
         for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))

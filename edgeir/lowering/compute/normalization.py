@@ -33,9 +33,7 @@ def _sum_of_exponentials(call: Call, exponentials: te.Tensor) -> te.Tensor:
     shape, axis = call.output_shape, int(call.attributes["axis"])
     k = te.reduce_axis((0, shape[axis]), name="k")
     reduced = [*shape[:axis], *shape[axis + 1 :]]
-    return te.compute(
-        reduced, lambda *i: te.sum(exponentials(*i[:axis], k, *i[axis:]), axis=k), name=f"{call.op}_sum"
-    )
+    return te.compute(reduced, lambda *i: te.sum(exponentials(*i[:axis], k, *i[axis:]), axis=k), name=f"{call.op}_sum")
 
 
 @compute("softmax")
@@ -44,9 +42,7 @@ def softmax(call: Call) -> te.Tensor:
     if not math.prod(call.output_shape):
         return te.compute(call.output_shape, lambda *_: constant(0, call.dtype), name="softmax")
     x, greatest, drop = _shifted(call)
-    exponentials = te.compute(
-        call.output_shape, lambda *i: tirx.exp(x(*i) - greatest(*drop(i))), name="softmax_exp"
-    )
+    exponentials = te.compute(call.output_shape, lambda *i: tirx.exp(x(*i) - greatest(*drop(i))), name="softmax_exp")
     total = _sum_of_exponentials(call, exponentials)
     return te.compute(call.output_shape, lambda *i: exponentials(*i) / total(*drop(i)), name="softmax")
 

@@ -34,9 +34,7 @@ def _window(call: Call, fill: Expression, name: str) -> tuple[Any, list[Any]]:
     rank = len(kernel)
 
     def at(index: Any) -> Expression:
-        spatial = [
-            p * s + k * d for p, s, k, d in zip(index[2 : 2 + rank], strides, ks, dilations, strict=True)
-        ]
+        spatial = [p * s + k * d for p, s, k, d in zip(index[2 : 2 + rank], strides, ks, dilations, strict=True)]
         return padded(index[0], index[1], *spatial, *index[2 + rank :])
 
     return at, ks
@@ -66,7 +64,9 @@ def average_pool(call: Call) -> te.Tensor:
             zip(kernel, strides, begins, ends, dilations, sizes, counts, strict=True)
         ):
             low, high = (-b, size + e) if include else (0, size)
-            inside = [[low <= p * s - b + j * d < high for j in range(k)] for p in (*range(min(outputs, k)), outputs - 1)]
+            inside = [
+                [low <= p * s - b + j * d < high for j in range(k)] for p in (*range(min(outputs, k)), outputs - 1)
+            ]
             if all(all(row) for row in inside):
                 product = product * k
                 continue
@@ -86,8 +86,6 @@ def average_pool(call: Call) -> te.Tensor:
     return te.compute(call.output_shape, body, name="average_pool")
 
 
-def _is_constant(
-    kernel: Any, strides: Any, begins: Any, ends: Any, dilations: Any, sizes: Any, counts: Any
-) -> bool:
+def _is_constant(kernel: Any, strides: Any, begins: Any, ends: Any, dilations: Any, sizes: Any, counts: Any) -> bool:
     """Whether no window reaches beyond the input."""
     return not any(begins) and not any(reach_beyond(sizes, counts, kernel, strides, begins, dilations))

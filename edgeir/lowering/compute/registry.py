@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,27 +13,7 @@ from edgeir.errors import EdgeIRError, UnsupportedModelError
 from edgeir.ir.dims import SymbolicDim
 from edgeir.ir.types import TensorType
 from edgeir.lowering.compute.expressions import constant
-
-
-@dataclass
-class Tables:
-    """Constant arrays that kernels read beside their operands (interpolation weights, source positions).
-
-    Attributes:
-        arrays: the arrays, in the order in which the computation asked for them.
-        placeholders: the tensors that stand for them.
-    """
-
-    arrays: list[np.ndarray] = field(default_factory=list)
-    placeholders: list[te.Tensor] = field(default_factory=list)
-
-    def add(self, array: np.ndarray) -> te.Tensor:
-        """The placeholder of a new table."""
-        array = np.ascontiguousarray(array)
-        tensor = te.placeholder(array.shape, array.dtype.name, name=f"table{len(self.arrays)}")
-        self.arrays.append(array)
-        self.placeholders.append(tensor)
-        return tensor
+from edgeir.lowering.compute.tables import Tables
 
 
 @dataclass(frozen=True)

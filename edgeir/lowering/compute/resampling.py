@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
-from edgeir.lowering.compute.casting import saturated
 from edgeir.lowering.compute.arithmetic import integer_range
+from edgeir.lowering.compute.casting import saturated
 from edgeir.lowering.compute.expressions import (
     Expression,
     cast,
@@ -45,9 +45,7 @@ def resize(call: Call) -> te.Tensor:
     if exact:
         return x
     low, high = integer_range(dtype)
-    return te.compute(
-        call.output_shape, lambda *i: saturated(round_half_even(x(*i)), low, high, dtype), name="resize"
-    )
+    return te.compute(call.output_shape, lambda *i: saturated(round_half_even(x(*i)), low, high, dtype), name="resize")
 
 
 def _resample(call: Call, x: te.Tensor, axis: int, taps: Taps, dtype: str, nearest: bool) -> te.Tensor:
@@ -83,7 +81,7 @@ def _extrapolation(call: Call, dtype: str) -> Expression:
 
 
 def _positions(call: Call, indices: np.ndarray, size: int) -> Any:
-    """A function from output to input positions: a quotient where one fits (upsampling by a whole factor), else a table."""
+    """A function from output to input positions: a quotient where one fits, else a table."""
     outputs = np.arange(len(indices))
     for numerator, denominator in ((1, 1), (1, 2), (2, 1), (1, 4), (4, 1), (1, 3), (3, 1), (1, 8), (8, 1)):
         for offset in range(-denominator, denominator + 1):
@@ -157,10 +155,8 @@ def _axis_taps(
     def source(*index: Any) -> Expression:
         g = normalized(index)
         one, two = constant(1, dtype), constant(2, dtype)
-        if align:
-            x = (g + one) / two * constant(size - 1, dtype)
-        else:
-            x = ((g + one) * constant(size, dtype) - one) / two
+        aligned = (g + one) / two * constant(size - 1, dtype)
+        x = aligned if align else ((g + one) * constant(size, dtype) - one) / two
         if mode == "nearest":
             return _fold(call, round_half_even(x), size)
         return _fold(call, x, size) if mode == "linear" else x

@@ -9,7 +9,16 @@ from typing import Any
 from tvm import te, tirx
 from tvm.script.ir_builder import tirx as T
 
-from edgeir.lowering.compute.expressions import Expression, dtype_of, flat_index, is_float, is_nan, select, unravel
+from edgeir.lowering.compute.expressions import (
+    Expression,
+    constant,
+    dtype_of,
+    flat_index,
+    is_float,
+    is_nan,
+    select,
+    unravel,
+)
 from edgeir.lowering.compute.loops import around, loop_nest
 from edgeir.lowering.compute.registry import Call, compute, fixed
 
@@ -63,7 +72,7 @@ def _sorted_positions(x: te.Tensor, shape: tuple[int, ...], axis: int, largest: 
             _merge(source, current, following, 2**step, outer, size, inner, largest, outs[2])
 
     # One-dimensional, because TVM's bounds of buffers with computed positions fail on split indices.
-    flat_x = te.compute((total,), lambda i: x(*unravel(i, shape)), name="sort_keys")
+    flat_x = te.compute((total,), lambda i: _sort_key(x(*unravel(i, shape))), name="sort_keys")
     order = loop_nest("sort", [flat_x], [(total,), (total,), (3,)], ["int32", "int32", "int32"], body)[0]
     return te.compute(shape, lambda *i: order(flat_index(i, shape)), name="order")
 
@@ -103,11 +112,22 @@ def _merge(
 
 
 def _before(a: Expression, b: Expression, largest: bool) -> Expression:
-    """Whether a comes strictly before b; NaN counts as the greatest number."""
-    if dtype_of(a) == "bool":
-        a, b = a.astype("uint8"), b.astype("uint8")
-    if not largest:
-        a, b = b, a
-    if not is_float(dtype_of(a)):
-        return a > b
-    return tirx.any(a > b, tirx.all(is_nan(a), tirx.Not(is_nan(b))))
+    """Whether key a comes strictly before key b."""
+    return a > b if largest else a < b
+
+
+def _sort_key(x: Expression) -> Expression:
+    """An integer that orders like x: NaN above every number, both zeros equal.
+
+    TVM rewrites "not a < b" to "b ≤ a", which NaN breaks; the bits of a float, mirrored where negative, are ordered.
+    """
+    dtype = dtype_of(x)
+    if dtype == "bool":
+        return x.astype("uint8")
+    if not is_float(dtype):
+        return x
+    whole = "int64" if dtype == "float64" else "int32"
+    bits = tirx.reinterpret(whole, x)
+    magnitude = constant(2**63 - 1 if whole == "int64" else 2**31 - 1, whole)
+    mirrored = select(bits < 0, bits ^ magnitude, bits)
+    return select(is_nan(x), magnitude, select(x == constant(0, dtype), constant(0, whole), mirrored))

@@ -6,12 +6,15 @@ integer, as numpy has it), because TVM's own conversions are inexact (float8 zer
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from tvm import tirx
 
+from edgeir.ir.dtype import numpy_dtype
 from edgeir.lowering.compute.expressions import Expression, cast, constant, is_nan, select
+from edgeir.lowering.compute.tables import Tables
 
 _CARRIERS = {
     "bfloat16": "uint16",
@@ -58,20 +61,35 @@ def carrier(dtype: str) -> str:
     return _CARRIERS.get(dtype, dtype)
 
 
+def stored(array: np.ndarray) -> np.ndarray:
+    """The array in its carrier element type: the same bits, but 4-bit integers by value: their upper bits are open."""
+    name = array.dtype.name
+    if name in ("int4", "uint4"):
+        return array.astype(carrier(name))
+    return np.ascontiguousarray(array).reshape(array.shape).view(carrier(name))
+
+
 def computed(dtype: str) -> str:
     """The TVM element type that operators compute in."""
     return _COMPUTED.get(dtype, dtype)
 
 
-def decode(x: Expression, dtype: str) -> Expression:
-    """A stored element of `dtype` as a number of `computed(dtype)`."""
-    if dtype == "float16":
-        return x.astype("float32")
-    if dtype == "bfloat16":
-        return tirx.reinterpret("float32", x.astype("uint32") << constant(16, "uint32"))
+def decoder(dtype: str, tables: Tables) -> Callable[[Expression], Expression]:
+    """A function from stored elements of `dtype` to numbers of `computed(dtype)`.
+
+    Args:
+        dtype: the element type.
+        tables: receives the 256 values of a float8 type; arithmetic on the bits would take ten times the expression.
+    """
     if dtype in FLOAT8:
-        return _decode_float8(x.astype("int32"), FLOAT8[dtype])
-    return x
+        values = np.arange(256, dtype=np.uint8).view(numpy_dtype(dtype)).astype(np.float32)
+        table = tables.add(values)
+        return lambda x: table(x.astype("int32"))
+    if dtype == "float16":
+        return lambda x: x.astype("float32")
+    if dtype == "bfloat16":
+        return lambda x: tirx.reinterpret("float32", x.astype("uint32") << constant(16, "uint32"))
+    return lambda x: x
 
 
 def encode(x: Expression, dtype: str, saturate: bool = True) -> Expression:
@@ -96,14 +114,22 @@ def encode(x: Expression, dtype: str, saturate: bool = True) -> Expression:
     return x
 
 
-def convert(x: Expression, source: str, target: str, saturate: bool = True) -> Expression:
-    """A stored element of `source` as a stored element of `target`, as numpy and ml_dtypes convert."""
+def converter(source: str, target: str, tables: Tables, saturate: bool = True) -> Callable[[Expression], Expression]:
+    """A function from stored elements of `source` to those of `target`, converting as numpy and ml_dtypes do.
+
+    Args:
+        source: element type of the operand.
+        target: element type of the result.
+        tables: receives constants that the conversion reads.
+        saturate: see `encode`.
+    """
     if source == target:
-        return x
-    value = decode(x, source) if source != "float16" or target != "float64" else x
-    if target in ("bool", "int4", "uint4"):
-        return cast(value, "bool") if target == "bool" else encode(cast(value, computed(target)), target)
-    return encode(cast(value, computed(target)), target, saturate)
+        return lambda x: x
+    # numpy converts float16 to float64 and back directly.
+    decode = (lambda x: x) if source == "float16" and target == "float64" else decoder(source, tables)
+    if target == "bool":
+        return lambda x: cast(decode(x), "bool")
+    return lambda x: encode(cast(decode(x), computed(target)), target, saturate)
 
 
 def _encode_bfloat16(x: Expression) -> Expression:
@@ -123,24 +149,6 @@ def _power_of_two(exponent: Expression) -> Expression:
     return tirx.reinterpret("float32", (exponent + _int32(127)) << _int32(23))
 
 
-def _decode_float8(code: Expression, form: Float8) -> Expression:
-    magnitude = code & _int32(0x7F)
-    exponent, fraction = magnitude >> _int32(form.mantissa), magnitude & _int32(2**form.mantissa - 1)
-    # Subnormal numbers have the exponent of the least normal ones and no implicit bit.
-    normal = exponent > 0
-    digits = select(normal, fraction + _int32(2**form.mantissa), fraction)
-    scale = select(normal, exponent, _int32(1)) - _int32(form.bias + form.mantissa)
-    value = digits.astype("float32") * _power_of_two(scale)
-    nan = tirx.const(math.nan, "float32")
-    if form.infinity is not None:
-        value = select(magnitude == form.infinity, tirx.const(math.inf, "float32"), value)
-    if form.unsigned_zero:
-        return select(code == 0x80, nan, select(code > 0x7F, -value, value))
-    beyond = form.largest if form.infinity is None else form.infinity
-    value = select(magnitude > beyond, nan, value)
-    return select(code > 0x7F, tirx.const(-1.0, "float32") * value, value)
-
-
 def _encode_float8(x: Expression, form: Float8, saturate: bool) -> Expression:
     bits = tirx.reinterpret("int32", x)
     magnitude_bits = bits & _int32(0x7FFFFFFF)
@@ -152,14 +160,11 @@ def _encode_float8(x: Expression, form: Float8, saturate: bool) -> Expression:
     limited = select(magnitude < tirx.const(2.0**20, "float32"), magnitude, tirx.const(2.0**20, "float32"))
     digits = tirx.nearbyint(limited * _power_of_two(_int32(form.mantissa) - exponent)).astype("int32")
     code = ((exponent - _int32(least)) << _int32(form.mantissa)) + digits
-    overflow = form.largest
-    if not saturate:
-        overflow = form.infinity if form.infinity is not None else 0x80 if form.unsigned_zero else 0x7F
-    not_a_number = 0x80 if form.unsigned_zero else 0x7F if form.infinity is None else 0x7E
-    code = select(code > form.largest, _int32(overflow), code)
-    negative = bits < 0
+    # One code beyond the greatest finite number stands infinity, or NaN where there is no infinity.
+    code = tirx.min(code, _int32(form.largest + (0 if saturate else 1)))
+    sign = (bits >> _int32(24)) & _int32(0x80)
     if form.unsigned_zero:
-        negative = tirx.all(negative, code != 0, code != 0x80)
-    code = select(negative, code | _int32(0x80), code)
-    code = select(is_nan(x), (_int32(not_a_number) | select(bits < 0, _int32(0x80), _int32(0))), code)
-    return code.astype("uint8")
+        code = select(code == 0, _int32(0), code | sign)
+        return select(is_nan(x), _int32(0x80), code).astype("uint8")
+    not_a_number = _int32(0x7F if form.infinity is None else 0x7E)
+    return (select(is_nan(x), not_a_number, code) | sign).astype("uint8")

@@ -81,8 +81,12 @@ def pad_spatial(x: te.Tensor, begins: Sequence[int], ends: Sequence[int], fill: 
 
 
 def reach_beyond(
-    sizes: Sequence[int], counts: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
-    begins: Sequence[int], dilations: Sequence[int],
+    sizes: Sequence[int],
+    counts: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    begins: Sequence[int],
+    dilations: Sequence[int],
 ) -> list[int]:
     """How far the last window reaches beyond the end of each axis; 0 where it does not."""  # fmt: skip
     return [

@@ -44,10 +44,7 @@ def quantize_linear(node: ImportNode) -> Value:
     precision = node.attribute("precision", 0)
     if precision and element_type(precision) not in (scale.type.dtype, "float32"):
         node.unsupported(f"precision {element_type(precision)}")
-    if zero is None:
-        zero = node.constant_value(np.zeros(()), dtype)
-    else:
-        zero = _parameter(node, zero, x)
+    zero = node.constant_value(np.zeros(()), dtype) if zero is None else _parameter(node, zero, x)
     return node.emit("quantize", x, _parameter(node, scale, x), zero)
 
 

@@ -22,10 +22,7 @@ def _axes(node: ImportNode) -> tuple[int, ...]:
     """Axes to reduce, not negative; empty for no reduction."""
     rank = node.type(0).rank
     since = 13 if node.op_type == "ReduceSum" else 18
-    if node.opset >= since:
-        axes = None if node.optional(1) is None else node.integers(1)
-    else:
-        axes = node.attribute("axes")
+    axes = node.optional_integers(1) if node.opset >= since else node.attribute("axes")
     if not axes:
         return () if node.attribute("noop_with_empty_axes", 0) else tuple(range(rank))
     return tuple(sorted({node.axis(axis, rank) for axis in axes}))

@@ -70,7 +70,7 @@ def flatten(node: ImportNode) -> Value:
 def axes_operand(node: ImportNode, since: int) -> tuple[int, ...] | None:
     """Axes given as an input since opset `since`, as an attribute before; None where absent."""
     if node.opset >= since:
-        return None if node.optional(1) is None else node.integers(1)
+        return node.optional_integers(1)
     axes = node.attribute("axes")
     return None if axes is None else tuple(axes)
 

@@ -25,10 +25,9 @@ def dft(node: ImportNode) -> Value:
         node.unsupported("the last axis holds real and imaginary parts")
     inverse, onesided = bool(node.attribute("inverse", 0)), bool(node.attribute("onesided", 0))
     size = x.type.shape[axis]
+    length = 2 * (size - 1) if inverse and onesided else size
     if node.optional(1) is not None:
         length = node.integers(1)[0]
-    else:
-        length = 2 * (size - 1) if inverse and onesided else size
     if not isinstance(length, int):
         node.unsupported("the transformed axis needs a fixed size: fix it with shapes=…")
     return transform(node, x, axis, length, inverse, onesided)
@@ -41,10 +40,9 @@ def stft(node: ImportNode) -> Value:
     if x.type.rank != 3:
         node.unsupported(f"a signal (batch, time, 1 or 2) is needed, got {x.type}")
     size = x.type.shape[1]
+    length = size if window is None else window.type.shape[0]
     if node.optional(3) is not None:
         length = node.integers(3)[0]
-    else:
-        length = size if window is None else window.type.shape[0]
     step = node.integers(1)[0]
     if not isinstance(size, int) or not isinstance(length, int):
         node.unsupported("the time axis needs a fixed size: fix it with shapes=…")

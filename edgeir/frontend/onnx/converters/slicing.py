@@ -21,8 +21,7 @@ def slice_(node: ImportNode) -> Value:
         axes, steps = node.attribute("axes"), None
     else:
         starts, ends = node.dims(1), node.dims(2)
-        axes = None if node.optional(3) is None else node.integers(3)
-        steps = None if node.optional(4) is None else node.integers(4)
+        axes, steps = node.optional_integers(3), node.optional_integers(4)
     axes = tuple(range(len(starts))) if axes is None else tuple(axes)
     steps = (1,) * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(axes) == len(steps):
@@ -81,10 +80,9 @@ def split(node: ImportNode) -> list[Value]:
     x = node.input(0)
     axis = node.axis(node.attribute("axis", 0), x.type.rank)
     dim, count = x.type.shape[axis], len(node.proto.output)
-    if node.opset < 13:
-        sizes = node.attribute("split")
-    else:
-        sizes = None if node.optional(1) is None else node.dims(1)
+    sizes = node.attribute("split")
+    if node.opset >= 13 and node.optional(1) is not None:
+        sizes = node.dims(1)
     if sizes is None:
         part = ceil_divide(dim, count)
         sizes = [part] * (count - 1) + [dim - part * (count - 1)]

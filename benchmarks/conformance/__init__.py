@@ -1,0 +1,1 @@
+"""ONNX's own conformance cases, through import, passes and compiled code: `python -m benchmarks.conformance`."""

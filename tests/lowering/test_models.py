@@ -1,0 +1,53 @@
+"""Real models, imported, optimized, compiled and run beside onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from edgeir.frontend.onnx import load
+from edgeir.ir.dtype import numpy_dtype
+from edgeir.lowering.build import build
+from edgeir.lowering.run import Runner
+from edgeir.passes.pipelines import default_pipeline
+from edgeir.passmanager import PassContext
+from edgeir.targets import host
+
+MODELS = (
+    ("mnist_cnn", {"N": 2}),
+    ("fmnist_cnn", {"N": 1}),
+    ("silero_vad_16k_static", {}),
+    ("open_nsfw_resnet50thin", {"unk__653": 1}),
+    ("efficientnet_lite0", {"N": 1}),
+    pytest.param("minilm_l6_int8", {"batch": 2, "sequence": 24}, marks=pytest.mark.slow),
+)
+
+
+@pytest.mark.parametrize(("name", "sizes"), MODELS)
+@pytest.mark.parametrize("blocked", [False, True])
+def test_compiled_model_agrees_with_onnxruntime(
+    shared_models: Path, name: str, sizes: dict[str, int], blocked: bool
+) -> None:
+    path = shared_models / f"{name}.onnx"
+    target = host().with_cores(1)
+    graph = load(path)
+    if sizes:
+        graph = graph.bind(sizes)
+    default_pipeline(target if blocked else None).run(graph, PassContext(target=target))
+    rng = np.random.default_rng(0)
+    inputs = {
+        v.name: rng.standard_normal(v.type.static_shape).astype(numpy_dtype(v.type.dtype))
+        if "float" in v.type.dtype
+        else rng.integers(0, 2, v.type.static_shape).astype(numpy_dtype(v.type.dtype))
+        for v in graph.inputs
+    }
+    got = Runner(graph, build(graph, target, 1))(inputs)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    feeds = {item.name: inputs[item.name] for item in session.get_inputs()}
+    for item, expected in zip(session.get_outputs(), session.run(None, feeds), strict=True):
+        expected = np.asarray(expected)
+        spread = max(float(expected.max() - expected.min()), float(np.abs(expected).max()))
+        assert float(np.abs(got[item.name] - expected).max()) <= 1e-4 * spread
