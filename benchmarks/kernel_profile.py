@@ -4,6 +4,9 @@ Two times are taken. *In the network*: the virtual machine's instrument reads th
 while the network runs, so that caches are as they are in use; the instrument's own cost, the least time that a
 built-in of the virtual machine seems to take, is subtracted. *Alone*: the same machine code repeated on the same
 arguments, whose weights are then in the nearest cache that holds them. Both are minima over repeats.
+
+Multiply-accumulates are those of the direct algorithm, and bytes count every argument once and whole: Winograd can go
+beyond the peak, and a gather, which reads a part of its table, beyond the roofline.
 """
 
 from __future__ import annotations

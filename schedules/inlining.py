@@ -70,12 +70,18 @@ def inline_injective(schedule: AnySchedule, keep: frozenset[str] = frozenset()) 
     A stage is kept where a reader would compute it many times (an exponential that two reductions read), where it
     is an output, or where it is named in `keep`.
     """
-    for name in analysis.names(schedule):
-        if name in keep:
-            continue
-        block = schedule.get_sblock(name)
-        try:
-            if _worth_inlining(schedule, block):
-                schedule.compute_inline(block)
-        except Exception:
-            continue  # TVM refuses outputs and indirect writers; the stage then stays as it is
+    # Again until nothing changes: two readers of a stage may meanwhile have become one, which computes it once.
+    while any([_inlined(schedule, name) for name in analysis.names(schedule) if name not in keep]):
+        pass
+
+
+def _inlined(schedule: AnySchedule, name: str) -> bool:
+    """Inlines the stage of that name if it is worth it. Returns whether it was."""
+    block = schedule.get_sblock(name)
+    try:
+        if not _worth_inlining(schedule, block):
+            return False
+        schedule.compute_inline(block)
+    except Exception:
+        return False  # TVM refuses outputs and indirect writers; the stage then stays as it is
+    return True

@@ -103,9 +103,10 @@ def _shift_last(loop: Any, length: int) -> tirx.Stmt | None:
     def clamp(product: Any) -> Any:
         if not (isinstance(product.a, tirx.Var) and product.a.same_as(variable) and isinstance(product.b, tirx.IntImm)):
             return product
-        factor = int(product.b)
+        step: Any = product.b
+        factor = int(step)
         factors.add(factor)
-        return tirx.Min(placeholder * product.b, tirx.IntImm(product.b.ty, length - factor))
+        return tirx.Min(placeholder * product.b, tirx.IntImm(step.ty, length - factor))
 
     placeholder = tirx.Var(variable.name, variable.ty)
     body = tvm_ffi.structural_map(loop.body, ((tirx.Mul, clamp),))

@@ -116,6 +116,25 @@ def vectorizable_math(func: AnyFunc) -> AnyFunc:
     return tvm_ffi.structural_map(func, ((Call, replace),))
 
 
+_ROUNDING = frozenset(f"tirx.{name}" for name in ("round", "nearbyint", "rint", "floor", "ceil", "trunc"))
+
+
+def _rounds(value: Expression) -> bool:
+    """Whether an expression rounds floats to whole numbers."""
+    found: list[bool] = []
+
+    def call(expression: Call) -> Call:
+        found.append(getattr(expression.op, "name", "") in _ROUNDING)
+        return expression
+
+    def cast(expression: tirx.Cast) -> tirx.Cast:
+        found.append("int" in str(expression.ty) and "float" in str(expression.value.ty))
+        return expression
+
+    tvm_ffi.structural_map(value, ((Call, call), (tirx.Cast, cast)))
+    return any(found)
+
+
 def hoisted_divisions(func: AnyFunc) -> AnyFunc:
     """The function with x / y as x * (1 / y) where y is the same for a whole vector, which differs in the last bit.
 
@@ -124,6 +143,9 @@ def hoisted_divisions(func: AnyFunc) -> AnyFunc:
 
     def rewrite(block: AnyBlock) -> AnyBlock:
         if not block.iter_vars or block.init is not None or not isinstance(block.body, tirx.BufferStore):
+            return block
+        if _rounds(block.body.value):
+            # Where a quotient is rounded to a whole number, its last bit decides ties.
             return block
         innermost = block.iter_vars[-1].var
 

@@ -20,7 +20,7 @@ class Builder:
         x = b.input("x", "float32[1, 3, 8, 8]")
         graph = b.outputs(y=b.relu(x))
 
-    A numpy array among the operands becomes a constant.
+    A numpy array or scalar among the operands becomes a constant.
     """
 
     def __init__(self, graph: Graph | str = "graph", *, before: Node | None = None, location: str = "") -> None:
@@ -40,7 +40,7 @@ class Builder:
         self, op: str, *inputs: Value | np.ndarray | None, name: str = "", layout: str | None = None, **attributes: Any
     ) -> Node:
         """Adds a node; `name` names its first output, `layout` chooses its output's layout."""
-        operands = [self.constant(item) if isinstance(item, np.ndarray) else item for item in inputs]
+        operands = [self.constant(item) if isinstance(item, np.ndarray | np.generic) else item for item in inputs]
         return self.graph.add_node(
             op,
             operands,

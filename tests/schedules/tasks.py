@@ -117,8 +117,9 @@ def matmul_task(
     ) -> tuple[list[te.Tensor], list[te.Tensor]]:
         shapes = [(packed or {}).get(i, shape) for i, shape in enumerate(operands)]
         placeholders = [te.placeholder(shape, dtype, name=f"in{i}") for i, shape in enumerate(shapes)]
-        product = (anchor or plain)([placeholders[0], right(placeholders[1])])
-        assert tuple(int(d) for d in product.shape) == out_shape
+        product: Any = (anchor or plain)([placeholders[0], right(placeholders[1])])
+        shape: Any = product.shape
+        assert tuple(int(d) for d in shape) == out_shape
         return placeholders, [epilogue(product, *placeholders[2:]) if epilogue is not None else product]
 
     return Task(
