@@ -100,14 +100,14 @@ def profile_tables(found: Row) -> str:
 
 
 def aggregated(rows: list[Row]) -> list[Row]:
-    """Calls of one kernel together, the slowest first: `calls`, summed `us`, the other figures of the fastest call."""
+    """Calls of one kernel together, the slowest first: `calls`, times summed, the rates of the fastest call."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["kernel"]].append(row)
-    merged = [
-        {**min(group, key=lambda row: row["us"]), "us": sum(row["us"] for row in group), "calls": len(group)}
-        for group in groups.values()
-    ]
+    merged = []
+    for group in groups.values():
+        sums = {key: sum(row[key] for row in group) for key in ("us", "alone_us")}
+        merged.append({**min(group, key=lambda row: row["us"]), **sums, "calls": len(group)})
     return sorted(merged, key=lambda row: -row["us"])
 
 

@@ -57,7 +57,9 @@ def parse_shapes(options: list[str] | None) -> dict[str, tuple[int, ...]] | None
 @app.command("compile")
 def compile_command(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
-    target: Annotated[str, typer.Option("--target", "-t", help="Preset, LLVM triple with +features, or host.")] = "host",
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="Preset, LLVM triple with +features, or host.")
+    ] = "host",
     output: Annotated[Path, typer.Option("--output", "-o", help="Artifact folder to write.")] = Path("model.edgeir"),
     shape: ShapeOption = None,
     passes: Annotated[str | None, typer.Option(help="Pipeline text instead of the default pipeline.")] = None,
@@ -181,7 +183,9 @@ def inspect(
 def opt(
     model: Annotated[Path, typer.Argument(help="ONNX file or IR text.")],
     passes: Annotated[str, typer.Option(help="Pipeline text, such as canonicalize,dead-code.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the IR text; else printed.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write the IR text; else printed.")
+    ] = None,
     shape: ShapeOption = None,
     target: Annotated[str, typer.Option("--target", "-t", help="Target that the passes see.")] = "host",
     stop_after: Annotated[int | None, typer.Option(min=0, help="Stop after this many rewrites.")] = None,

@@ -107,9 +107,7 @@ def _peak(graph: Graph, lowered: Lowered) -> int:
 
 def _specs(values: Sequence[Value], names: Sequence[str]) -> tuple[TensorSpec, ...]:
     types = [value.type for value in values]
-    return tuple(
-        TensorSpec(name, type.dtype, type.static_shape) for name, type in zip(names, types, strict=True)
-    )
+    return tuple(TensorSpec(name, type.dtype, type.static_shape) for name, type in zip(names, types, strict=True))
 
 
 class _Stages:

@@ -11,8 +11,9 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-import edgeir
 import numpy as np
+
+import edgeir
 from edgeir.ir.evaluate import evaluate
 
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The machine's speed must not decide a test, and a build must not find what the next one does not.
+settings.register_profile(
+    "edgeir", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("edgeir")
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,7 @@ def inspect_graph(graph: Graph) -> dict[str, Any]:
     report: dict[str, Any] = {
         "name": graph.name,
         "inputs": [f"{value.name}: {value.type}" for value in graph.inputs],
-        "outputs": [
-            f"{name}: {value.type}" for name, value in zip(graph.output_names, graph.outputs, strict=True)
-        ],
+        "outputs": [f"{name}: {value.type}" for name, value in zip(graph.output_names, graph.outputs, strict=True)],
     }
     try:
         statistics = graph_statistics(graph)

@@ -18,7 +18,9 @@ def pass_rows() -> list[dict[str, str]]:
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             option = field.name.replace("_", "-")
             options.append(option if required else f"{option}={field.default}")
-        rows.append({"name": name, "options": ", ".join(options), "summary": (cls.__doc__ or "").strip().split("\n")[0]})
+        rows.append(
+            {"name": name, "options": ", ".join(options), "summary": (cls.__doc__ or "").strip().split("\n")[0]}
+        )
     return rows
 
 

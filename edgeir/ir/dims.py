@@ -148,9 +148,9 @@ def symbol(name: str) -> SymbolicDim:
 
 def floor_divide(numerator: Dim, denominator: Dim) -> Dim:
     """⌊numerator / denominator⌋, exact where the division is; dimensions are taken to be positive."""
+    if denominator == 0:
+        raise EdgeIRError("division of a dimension by zero", got=f"{numerator}//0")
     if isinstance(numerator, int) and isinstance(denominator, int):
-        if denominator == 0:
-            raise EdgeIRError("division of a dimension by zero", got=f"{numerator}//0")
         return numerator // denominator
     if denominator == 1:
         return numerator
@@ -183,7 +183,9 @@ def floor_divide(numerator: Dim, denominator: Dim) -> Dim:
 
 
 def _atom_text(dim: Dim) -> str:
-    return str(dim) if isinstance(dim, int) or (len(_parts(dim)[0]) == 1 and "*" not in str(dim)) else f"({dim})"
+    text = str(dim)
+    alone = isinstance(dim, int) or (len(_parts(dim)[0]) == 1 and "*" not in text)
+    return text if alone and not text.startswith("-") else f"({text})"
 
 
 def _remove(monomial: Monomial, divisor: Monomial) -> Monomial | None:
@@ -240,10 +242,16 @@ def parse_dim(text: str) -> Dim:
     return result
 
 
+_LONGEST_NUMBER = 100
+_DEEPEST = 50
+"""Levels of parentheses and signs in a dimension's text."""
+
+
 class _DimParser:
     def __init__(self, tokens: list[str], text: str) -> None:
         self.tokens = tokens[::-1]
         self.text = text
+        self.depth = 0
 
     def error(self) -> EdgeIRError:
         return EdgeIRError("not a dimension", expected="an integer expression over names", got=repr(self.text))
@@ -270,15 +278,17 @@ class _DimParser:
 
     def factor(self) -> Dim:
         token = self.tokens.pop() if self.tokens else ""
-        if token.isdigit():
+        if token.isdigit() and len(token) <= _LONGEST_NUMBER:
             return int(token)
-        if token == "(":
-            value = self.sum()
-            if not self.tokens or self.tokens.pop() != ")":
+        if token in ("(", "-"):
+            self.depth += 1
+            if self.depth > _DEEPEST:
                 raise self.error()
+            value = self.sum() if token == "(" else self.factor() * -1
+            if token == "(" and (not self.tokens or self.tokens.pop() != ")"):
+                raise self.error()
+            self.depth -= 1
             return value
-        if token == "-":
-            return self.factor() * -1
         if _NAME.match(token):
             return symbol(token)
         raise self.error()

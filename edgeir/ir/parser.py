@@ -11,13 +11,14 @@ import numpy as np
 
 from edgeir.errors import EdgeIRError
 from edgeir.ir.dims import parse_dim
-from edgeir.ir.dtype import numpy_dtype
+from edgeir.ir.dtype import INTEGERS, numpy_dtype
 from edgeir.ir.graph import Graph
 from edgeir.ir.op import Attribute, Kind, find_op
 from edgeir.ir.types import TensorType, parse_type
 from edgeir.ir.values import Value
 
 T = TypeVar("T")
+DEEPEST_BODY = 16
 _TOKEN = re.compile(
     r'\s+|(?P<token>"(?:[^"\\]|\\.)*"|%(?:"(?:[^"\\]|\\.)*"|[\w.\-/]+)|sha256:[0-9a-f]+|[\w.]+|//|.)', re.S
 )
@@ -47,6 +48,7 @@ class _Parser:
     def __init__(self, text: str, constants: Mapping[str, np.ndarray]) -> None:
         self.text = text
         self.position = 0
+        self.depth = 0
         self.constants = constants
 
     # Tokens
@@ -89,14 +91,23 @@ class _Parser:
     def string(self) -> str:
         if not self.peek().startswith('"'):
             raise self.error("a quoted string")
-        return json.loads(self.take())
+        return self._unquote(self.peek())
 
     def name(self) -> str:
         token = self.peek()
         if not token.startswith("%"):
             raise self.error("a value name")
+        if token.startswith('%"'):
+            return self._unquote(token[1:])
+        return self.take()[1:]
+
+    def _unquote(self, text: str) -> str:
+        try:
+            result = json.loads(text)
+        except ValueError:
+            raise self.error("a string with JSON's escapes") from None
         self.take()
-        return json.loads(token[1:]) if token.startswith('%"') else token[1:]
+        return result
 
     def type(self) -> TensorType:
         match = _TYPE.match(self.text, self.position)
@@ -124,6 +135,9 @@ class _Parser:
     # Grammar
 
     def graph(self) -> Graph:
+        if self.depth >= DEEPEST_BODY:
+            raise self.error(f"bodies in bodies to a depth of at most {DEEPEST_BODY}")
+        self.depth += 1
         self.expect("graph")
         graph = Graph(self.string())
 
@@ -145,6 +159,7 @@ class _Parser:
             self.expect("=")
             outputs.append((name, self.operand(values)))
         graph.set_outputs(outputs)
+        self.depth -= 1
         return graph
 
     def operand(self, values: Mapping[str, Value]) -> Value:
@@ -180,6 +195,8 @@ class _Parser:
                 key = self.take()
                 if key not in operator.attributes:
                     raise self.error(f"an attribute of {op}: {', '.join(operator.attributes)}")
+                if key in attributes:
+                    raise self.error(f"each attribute once, and {key} is there already")
                 self.expect("=")
                 attributes[key] = self.attribute(operator.attributes[key])
 
@@ -202,6 +219,9 @@ class _Parser:
         if inferred != types:
             self.position = start
             raise self.error(f"types {', '.join(map(str, inferred))}")
+        if len(names) != len(types):
+            self.position = start
+            raise self.error(f"{len(types)} names of results")
         values.update((value.name, value) for value in node.outputs)
 
     def constant(self, type: TensorType) -> np.ndarray:
@@ -224,9 +244,13 @@ class _Parser:
             return array
         items = self.listed(lambda: self.element(type.dtype), "[", "]")
         try:
-            return np.array(items, dtype=dtype).reshape(type.static_shape)
-        except ValueError:
+            array = np.array(items, dtype=dtype).reshape(type.static_shape)
+        except (ValueError, OverflowError):
             raise self.error(f"{type.elements} elements for {type}") from None
+        if type.dtype in INTEGERS and [int(item) for item in array.ravel()] != items:
+            # ml_dtypes wraps what does not fit into four bits.
+            raise self.error(f"elements that fit {type.dtype}")
+        return array
 
     def element(self, dtype: str) -> float | int | bool:
         if dtype == "bool":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +66,9 @@ def load_graph(path: str | Path) -> Graph:
                     digest, dtype, shape = key.split("|")
                     dims = [int(size) for size in shape.split(",") if size]
                     constants[digest] = archive[key].view(numpy_dtype(dtype)).reshape(dims)
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
+        except EdgeIRError:
+            raise
+        except Exception as error:  # zipfile, zlib and numpy each raise types of their own.
             raise EdgeIRError("cannot read the graph's constants", where=str(companion), got=str(error)) from None
     return parse_graph(text, constants)
 

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_text_models import parse
 
 from edgeir.errors import EdgeIRError, UnsupportedModelError
 from edgeir.frontend import from_model, load
+from tests.frontend.onnx_text_models import parse
 
 FLOAT = TensorProto.FLOAT
 

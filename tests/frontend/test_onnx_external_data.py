@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx_text_models import parse
 
 from edgeir.errors import EdgeIRError
 from edgeir.frontend import from_model, load
 from edgeir.ir.evaluate import evaluate
+from tests.frontend.onnx_text_models import parse
 
 WEIGHTS = np.arange(16, dtype=np.float32).reshape(4, 4)
 

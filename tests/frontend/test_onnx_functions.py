@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx_text_models import check, operators, parse
 
 from edgeir.errors import UnsupportedModelError
 from edgeir.frontend import from_model
 from edgeir.ir.evaluate import evaluate
+from tests.frontend.onnx_text_models import check, operators, parse
 
 BRANCHES = (
     "<then_branch = t () => (float[N,2] a) { p = Exp(x) a = Relu(p) },"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx_text_models import check, operators, parse
 
 from edgeir.frontend import from_model
 from edgeir.ir.evaluate import evaluate
+from tests.frontend.onnx_text_models import check, operators, parse
 
 # name: (opset, signature, body, initializers in text)
 CASES: dict[str, tuple[int, str, str, str]] = {

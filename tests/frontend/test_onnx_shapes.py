@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx_text_models import check, operators, parse
 
 from edgeir.errors import EdgeIRError, UnsupportedModelError
 from edgeir.frontend import from_model
 from edgeir.ir import symbol
 from edgeir.ir.evaluate import evaluate
+from tests.frontend.onnx_text_models import check, operators, parse
 
 
 def test_names_of_symbolic_dimensions_become_identifiers() -> None:

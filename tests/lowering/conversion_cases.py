@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from op_case import FLOAT8, FLOATS, INTEGERS, OpCase, array, random
 
 from edgeir.ir.dtype import numpy_dtype
+from tests.lowering.op_case import FLOAT8, FLOATS, INTEGERS, OpCase, array, random
 
 
 def conversion_cases() -> Iterator[OpCase]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from op_case import FLOATS, INTEGERS, SPECIAL, TOLERANCE, OpCase, array, random
 
 from edgeir.ir.dtype import numpy_dtype
+from tests.lowering.op_case import FLOATS, INTEGERS, SPECIAL, TOLERANCE, OpCase, array, random
 
 
 def elementwise_cases() -> Iterator[OpCase]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from op_case import FLOATS, TOLERANCE, OpCase, array, random
+
+from tests.lowering.op_case import FLOATS, TOLERANCE, OpCase, array, random
 
 
 def network_cases() -> Iterator[OpCase]:

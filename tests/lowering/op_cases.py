@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from conversion_cases import conversion_cases
-from elementwise_cases import elementwise_cases
-from network_cases import network_cases, region_cases
-from op_case import OpCase
-from tensor_cases import movement_cases, reduction_cases
+from tests.lowering.conversion_cases import conversion_cases
+from tests.lowering.elementwise_cases import elementwise_cases
+from tests.lowering.network_cases import network_cases, region_cases
+from tests.lowering.op_case import OpCase
+from tests.lowering.tensor_cases import movement_cases, reduction_cases
 
 
 def all_cases() -> list[OpCase]:

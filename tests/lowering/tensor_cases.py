@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from op_case import FLOATS, INTEGERS, TOLERANCE, OpCase, array, random
+
+from tests.lowering.op_case import FLOATS, INTEGERS, TOLERANCE, OpCase, array, random
 
 
 def movement_cases() -> Iterator[OpCase]:

@@ -6,9 +6,6 @@ import zlib
 
 import numpy as np
 import pytest
-from op_case import OpCase
-from op_cases import all_cases
-from plain_schedule import plain
 
 import edgeir.ops  # noqa: F401  (registers the operators)
 from edgeir.ir import Graph, TensorType, Value
@@ -19,6 +16,9 @@ from edgeir.lowering.build import build
 from edgeir.lowering.compute import computed_ops
 from edgeir.lowering.run import Runner
 from edgeir.targets import host
+from tests.lowering.op_case import OpCase
+from tests.lowering.op_cases import all_cases
+from tests.lowering.plain_schedule import plain
 
 CASES = all_cases()
 # Fused nodes are lowered as regions; the pass unroll-recurrent removes recurrent operators.

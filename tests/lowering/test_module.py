@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
-from plain_schedule import plain
 from tvm import relax
 
 import edgeir.ops  # noqa: F401  (registers the operators)
@@ -20,6 +19,7 @@ from edgeir.lowering.run import Runner
 from edgeir.passes.fusion.fuse_operators import FuseOperators
 from edgeir.passmanager import PassContext
 from edgeir.targets import host
+from tests.lowering.plain_schedule import plain
 
 CONV = {"strides": (1, 1), "padding": (1, 1, 1, 1), "dilations": (1, 1)}
 

@@ -4,11 +4,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 from onnx import helper
-from onnx_oracle import assert_same, infer, onnx_run, run
 
 from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ir import TensorType, symbol
 from edgeir.ir.dtype import DTYPES, bits, numpy_dtype
+from tests.ops.onnx_oracle import assert_same, infer, onnx_run, run
 
 PLAIN = ["bool", "int8", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 FLOAT8 = sorted(name for name in DTYPES if name.startswith("float8"))

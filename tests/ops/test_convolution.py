@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_oracle import assert_same, build, infer, onnx_run, run
 
 from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ir import Graph, TensorType, symbol
+from tests.ops.onnx_oracle import assert_same, build, infer, onnx_run, run
 
 N, H = symbol("N"), symbol("H")
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx_cases import infer, node_case, run, run_onnx
 
 from edgeir.errors import TypeInferenceError
+from tests.ops.onnx_cases import infer, node_case, run, run_onnx
 
 NODE_CASES = ["basic_deform_conv_with_padding", "basic_deform_conv_without_padding", "deform_conv_with_mask_bias"]
 

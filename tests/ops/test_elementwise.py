@@ -3,10 +3,10 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx_oracle import assert_same, build, infer, onnx_run, run
 
 from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ir import TensorType, symbol
+from tests.ops.onnx_oracle import assert_same, build, infer, onnx_run, run
 
 N, M = symbol("N"), symbol("M")
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx_oracle import onnx_run
 
 from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ir import Graph, TensorType, symbol
 from edgeir.ir.evaluate import evaluate
+from tests.ops.onnx_oracle import onnx_run
 
 N = symbol("N")
 POINTWISE = {"strides": [1, 1], "padding": [0] * 4, "dilations": [1, 1]}

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from onnx_cases import infer, node_case, run, run_onnx
 
 from edgeir.errors import TypeInferenceError
+from tests.ops.onnx_cases import infer, node_case, run, run_onnx
 
 MODES = {"bilinear": "linear", "bicubic": "cubic"}
 NODE_CASES = ["", "_zeros_padding", "_border_padding", "_reflection_padding", "_bilinear", "_aligncorners_true"]

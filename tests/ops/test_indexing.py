@@ -5,10 +5,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx_cases import infer, node_case, run, run_onnx
 
 from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ir.types import parse_type
+from tests.ops.onnx_cases import infer, node_case, run, run_onnx
 
 OPS = {
     "Gather": ("gather", {"axis": 0}),

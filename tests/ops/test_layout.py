@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx_cases import run
 
 from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ir import Graph, TensorType
+from tests.ops.onnx_cases import run
 
 
 def graph_with_cast(layout: str) -> Graph:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx_oracle import assert_same, infer, onnx_run, run
 
 from edgeir.errors import TypeInferenceError
 from edgeir.ir import TensorType, symbol
+from tests.ops.onnx_oracle import assert_same, infer, onnx_run, run
 
 COMPARISONS = {
     "equal": "Equal",

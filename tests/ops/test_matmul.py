@@ -3,10 +3,10 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx_oracle import assert_same, build, infer, onnx_run, run
 
 from edgeir.errors import TypeInferenceError
 from edgeir.ir import TensorType, symbol
+from tests.ops.onnx_oracle import assert_same, build, infer, onnx_run, run
 
 B, M, K = symbol("B"), symbol("M"), symbol("K")
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx_oracle import assert_same, infer, onnx_run, run
 
 from edgeir.errors import TypeInferenceError
 from edgeir.ir import TensorType, symbol
+from tests.ops.onnx_oracle import assert_same, infer, onnx_run, run
 
 N, T = symbol("N"), symbol("T")
 

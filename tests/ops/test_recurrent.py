@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx_cases import infer, node_case, run, run_onnx
 
 from edgeir.errors import TypeInferenceError
 from edgeir.ops.checks import operand
+from tests.ops.onnx_cases import infer, node_case, run, run_onnx
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 DEFAULTS = {"lstm": ["sigmoid", "tanh", "tanh"], "gru": ["sigmoid", "tanh"], "rnn": ["tanh"]}

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx_cases import NodeCase, infer, node_case, run, run_onnx
 
 from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ops.resize import COORDINATES
+from tests.ops.onnx_cases import NodeCase, infer, node_case, run, run_onnx
 
 NODE_CASES = [
     "upsample_scales_nearest",

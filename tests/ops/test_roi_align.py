@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx_cases import infer, node_case, run, run_onnx
 
 from edgeir.errors import EdgeIRError, TypeInferenceError
+from tests.ops.onnx_cases import infer, node_case, run, run_onnx
 
 
 def canonical(given: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from onnx_cases import infer, node_case, run, run_onnx
 
 from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ir.types import parse_type
+from tests.ops.onnx_cases import infer, node_case, run, run_onnx
 
 ARRAYS = hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=1, max_dims=4, max_side=4), elements=st.floats(-9, 9, width=32)

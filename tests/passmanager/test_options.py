@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-import sample_passes  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tests.passmanager.sample_passes  # noqa: F401
 from edgeir.errors import EdgeIRError
 from edgeir.passmanager import find_pass, parse_pass, print_pass
 from edgeir.passmanager.options import split_top_level

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sample_passes  # noqa: F401
 
+import tests.passmanager.sample_passes  # noqa: F401
 from edgeir.errors import EdgeIRError, VerificationError
 from edgeir.ir import Builder, Graph, load_graph
 from edgeir.passmanager import (

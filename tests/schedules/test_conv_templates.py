@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 
 import pytest
-from conv_task import ConvCase, check_case, conv_task
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from edgeir.schedules.conv_pointwise import ConvPointwise
 from edgeir.schedules.conv_winograd import ConvWinograd
 from edgeir.schedules.template import Template
 from edgeir.targets.target import Target
+from tests.schedules.conv_task import ConvCase, check_case, conv_task
 
 AVX2 = Target(
     "avx2", "x86_64-linux-gnu", cpu="x86-64-v3", vector_bits=256, fma=True, fma_per_cycle=2, l2_bytes=512 << 10, cores=2

@@ -6,6 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edgeir.errors import EdgeIRError
 from edgeir.ir import Builder, Graph, Value, parse_graph
 from edgeir.ir.evaluate import evaluate
@@ -14,8 +17,6 @@ from edgeir.passes.layout.assign_layouts import AssignLayouts
 from edgeir.passes.layout.layout_problem import LayoutProblem, layout_problem
 from edgeir.passmanager import PassContext
 from edgeir.targets import lookup
-from hypothesis import given
-from hypothesis import strategies as st
 
 UNIT = {"strides": (1, 1), "dilations": (1, 1)}
 
@@ -41,7 +42,9 @@ def casts(graph: Graph) -> int:
 
 def check(graph: Graph, block: int = 8) -> Graph:
     """Runs the pass; the result is valid, round-trips, and computes the same."""
-    inputs = {v.name: np.random.default_rng(1).standard_normal(v.type.static_shape).astype("float32") for v in graph.inputs}
+    inputs = {
+        v.name: np.random.default_rng(1).standard_normal(v.type.static_shape).astype("float32") for v in graph.inputs
+    }
     before = evaluate(graph, inputs)
     AssignLayouts(block).run(graph, PassContext())
     graph.verify()
