@@ -157,10 +157,8 @@ def inspect(
     """Show what a model holds and costs: operators, sizes, multiply-accumulates, memory."""
     from edgeir.commands.inspect import inspect_artifact, inspect_graph
 
-    if model.is_dir():
-        report = inspect_artifact(model)
-    else:
-        report = inspect_graph(load_model(model, parse_shapes(shape)))
+    shapes = parse_shapes(shape)
+    report = inspect_artifact(model) if model.is_dir() else inspect_graph(load_model(model, shapes))
     if as_json:
         _print_json(report)
         return

@@ -18,6 +18,7 @@ from edgeir.ir.evaluate import evaluate
 
 
 def main() -> None:
+    """Compiles, runs, compares and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", default="host", help="what to compile for")
     arguments = parser.parse_args()

@@ -1,0 +1,1 @@
+"""Schedule templates: from a task and a target to a scheduled kernel."""

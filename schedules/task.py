@@ -48,7 +48,9 @@ class Build(Protocol):
 
     def __call__(
         self, anchor: AnchorCompute | None = None, packed: Mapping[int, tuple[int, ...]] | None = None
-    ) -> tuple[list[te.Tensor], list[te.Tensor]]: ...
+    ) -> tuple[list[te.Tensor], list[te.Tensor]]:
+        """Placeholders and outputs."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -23,21 +23,19 @@ class NodeOrder:
     def __iter__(self) -> Iterator[Node]:
         node = self._first
         while node is not None:
-            following = node._next
             yield node
             # A node erased meanwhile keeps its links, so the walk goes on from what followed it.
-            while following is not None and not following.is_alive:
-                following = following._next
-            node = node._next if node.is_alive else following
+            node = node._next
+            while node is not None and not node.is_alive:
+                node = node._next
 
     def __reversed__(self) -> Iterator[Node]:
         node = self._last
         while node is not None:
-            previous = node._previous
             yield node
-            while previous is not None and not previous.is_alive:
-                previous = previous._previous
-            node = node._previous if node.is_alive else previous
+            node = node._previous
+            while node is not None and not node.is_alive:
+                node = node._previous
 
     def insert(self, node: Node, before: Node | None) -> None:
         """Puts a node before another, or last."""

@@ -9,9 +9,9 @@ becomes
     %t = transpose(%r) {perm = [0, 1, 4, 2, 5, 3]} : float32[1, 24, 80, 2, 80, 2]
     %y = reshape(%t) : float32[1, 24, 160, 160]
 
-Output positions that are equal modulo the stride (a phase) see the same weights, so each phase is a convolution at stride
-1 over the input, with every stride-th weight reversed (the sub-pixel view: Shi et al., "Is the deconvolution layer the
-same as a convolutional layer?", 2016, section 2). With p = o + padding, q = ⌊p / s⌋ and r = p mod s:
+Output positions that are equal modulo the stride (a phase) see the same weights, so each phase is a convolution at
+stride 1 over the input, with every stride-th weight reversed (the sub-pixel view: Shi et al., "Is the deconvolution
+layer the same as a convolutional layer?", 2016, section 2). With p = o + padding, q = ⌊p / s⌋ and r = p mod s:
 y[o] = Σ_j x[q − j] · w[r + s·j].
 """
 
