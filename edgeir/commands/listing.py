@@ -14,7 +14,7 @@ def pass_rows() -> list[dict[str, str]]:
     rows = []
     for name, cls in registered_passes().items():
         options = []
-        for field in dataclasses.fields(cls):
+        for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]  every pass is a dataclass
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             option = field.name.replace("_", "-")
             options.append(option if required else f"{option}={field.default}")

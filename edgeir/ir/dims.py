@@ -104,6 +104,19 @@ class SymbolicDim:
                     found.add(atom.text)
         return frozenset(found)
 
+    def lower_bound(self) -> int | None:
+        """The least value when every symbol is at least 1; None where that is not plain from the terms' signs."""
+        if self._quotients or any(coefficient < 0 for monomial, coefficient in self._terms.items() if monomial):
+            return None
+        return sum(self._terms.values())
+
+    def linear(self) -> tuple[str, int, int] | None:
+        """(symbol, factor, offset) of an expression `factor·symbol + offset`; None for any other."""
+        atoms = [monomial for monomial in self._terms if monomial]
+        if self._quotients or len(atoms) != 1 or len(atoms[0]) != 1:
+            return None
+        return atoms[0][0].text, self._terms[atoms[0]], self._terms.get((), 0)
+
     def bind(self, values: Mapping[str, Dim]) -> Dim:
         """The expression with symbols replaced by their values."""
         total: Dim = 0
@@ -215,6 +228,40 @@ def product(dims: Iterable[Dim]) -> Dim:
 def is_static(dim: Dim) -> bool:
     """Whether the dimension is a plain integer."""
     return isinstance(dim, int)
+
+
+def solve(equations: Iterable[tuple[Dim, int]]) -> dict[str, int]:
+    """Sizes of symbols for which every dimension has its size.
+
+    Args:
+        equations: pairs of a dimension and its size. A symbol is found from an equation that is linear in it.
+
+    Raises:
+        EdgeIRError: no sizes fulfil all equations, or a symbol cannot be found from them.
+    """
+    sizes: dict[str, int] = {}
+    pending = list(equations)
+    while pending:
+        remaining = []
+        for dim, size in pending:
+            bound = bind(dim, sizes)
+            if isinstance(bound, int):
+                if bound != size:
+                    raise EdgeIRError("a dimension does not fit its size", expected=f"{dim} = {bound}", got=size)
+                continue
+            form = bound.linear()
+            if form is None:
+                remaining.append((dim, size))
+                continue
+            name, factor, offset = form
+            if (size - offset) % factor or (size - offset) // factor < 0:
+                raise EdgeIRError("a dimension does not fit its size", expected=str(dim), got=size)
+            sizes[name] = (size - offset) // factor
+        if len(remaining) == len(pending):
+            unknown = ", ".join(str(dim) for dim, _ in remaining)
+            raise EdgeIRError("dimensions cannot be solved for their symbols", got=unknown)
+        pending = remaining
+    return sizes
 
 
 _TOKEN = re.compile(r"\s*(//|[-+*()]|\d+|[A-Za-z_][\w.]*)")

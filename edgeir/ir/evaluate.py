@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from edgeir.errors import EdgeIRError
-from edgeir.ir.dims import Dim, SymbolicDim
 from edgeir.ir.dtype import numpy_dtype
 from edgeir.ir.graph import Graph
+from edgeir.ir.shapes import symbol_sizes
 from edgeir.ir.values import Node, Value
 
 Observer = Callable[[Value, np.ndarray], None]
@@ -82,24 +82,12 @@ def check_inputs(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, in
     for name in inputs:
         if name not in names:
             raise EdgeIRError("no such input", expected=", ".join(sorted(names)) or "no inputs", got=name)
-    sizes: dict[str, int] = {}
-    pending: list[tuple[Value, Dim, int]] = []
+    shapes = {}
     for value in graph.inputs:
         if value.name not in inputs:
             raise EdgeIRError("an input is missing", expected=repr(value))
         array = np.asarray(inputs[value.name])
         if array.dtype != numpy_dtype(value.type.dtype) or array.ndim != value.type.rank:
             raise EdgeIRError("input does not fit", expected=repr(value), got=f"{array.dtype}{list(array.shape)}")
-        for dim, size in zip(value.type.shape, array.shape, strict=True):
-            if isinstance(dim, SymbolicDim) and str(dim) in dim.symbols():
-                if sizes.setdefault(str(dim), size) != size:
-                    raise EdgeIRError(
-                        f"dimension {dim} has two sizes", where=repr(value), got=f"{sizes[str(dim)]}, {size}"
-                    )
-            else:
-                pending.append((value, dim, size))
-    for value, dim, size in pending:
-        bound = dim.bind(sizes) if isinstance(dim, SymbolicDim) else dim
-        if bound != size:
-            raise EdgeIRError("input does not fit", expected=repr(value), got=f"size {size} where {bound} is expected")
-    return sizes
+        shapes[value] = array.shape
+    return symbol_sizes(shapes)

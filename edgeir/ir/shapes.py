@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgeir.errors import EdgeIRError
-from edgeir.ir.dims import SymbolicDim, bind
+from edgeir.ir.dims import solve
 from edgeir.ir.graph import Graph
+from edgeir.ir.values import Value
 
 
 def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
@@ -20,24 +21,33 @@ def fix_shapes(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Graph:
         EdgeIRError: no such input, another rank, a size that contradicts the input's type or another input, or a
             shape that an operator cannot take.
     """
-    sizes: dict[str, int] = {}
     inputs = {value.name: value for value in graph.inputs}
     for name, shape in shapes.items():
         if name not in inputs:
             raise EdgeIRError("no such input", expected=", ".join(inputs) or "no inputs", got=name)
-        value = inputs[name]
-        if len(shape) != value.type.rank or any(size < 0 for size in shape):
-            raise EdgeIRError("shape does not fit the input", expected=repr(value), got=list(shape))
-        for dim, size in zip(value.type.shape, shape, strict=True):
-            if isinstance(dim, SymbolicDim) and dim.symbols() == {str(dim)}:
-                known = sizes.setdefault(str(dim), size)
-                if known != size:
-                    raise EdgeIRError(f"dimension {dim} gets two sizes", where=repr(value), got=f"{known} and {size}")
-    for name, shape in shapes.items():
-        for dim, size in zip(inputs[name].type.shape, shape, strict=True):
-            if bind(dim, sizes) != size:
-                raise EdgeIRError("shape does not fit the input", expected=repr(inputs[name]), got=list(shape))
+        if len(shape) != inputs[name].type.rank or any(size < 0 for size in shape):
+            raise EdgeIRError("shape does not fit the input", expected=repr(inputs[name]), got=list(shape))
+    sizes = symbol_sizes({inputs[name]: shape for name, shape in shapes.items()})
     return graph.bind(sizes) if sizes else graph
+
+
+def symbol_sizes(shapes: Mapping[Value, Sequence[int]]) -> dict[str, int]:
+    """Sizes of the symbols for which values have these shapes (of their ranks).
+
+    Raises:
+        EdgeIRError: there are none.
+    """
+    pairs = [pair for value, shape in shapes.items() for pair in zip(value.type.shape, shape, strict=True)]
+    try:
+        return solve(pairs)
+    except EdgeIRError as error:
+        shown = ", ".join(f"{value.name}: {list(shape)}" for value, shape in shapes.items())
+        raise EdgeIRError(
+            "shapes do not fit the inputs",
+            expected=", ".join(map(repr, shapes)),
+            got=shown,
+            hint=f"{error.what}: expected {error.expected}, got {error.got}",
+        ) from None
 
 
 def require_static(graph: Graph) -> None:

@@ -45,6 +45,11 @@ class Value:
         return tuple(self._uses)
 
     @property
+    def use_count(self) -> int:
+        """Number of uses by nodes."""
+        return len(self._uses)
+
+    @property
     def users(self) -> tuple[Node, ...]:
         """The nodes that use it, each once, in order of first use."""
         return tuple(dict.fromkeys(node for node, _ in self._uses))

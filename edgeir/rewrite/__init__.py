@@ -1,7 +1,7 @@
 """Local rewriting: patterns, rules, and the driver that applies rules until none fits."""
 
 from edgeir.rewrite.driver import RewriteResult, apply_rules
-from edgeir.rewrite.pattern import Match, OperandPattern, anything, constant, op, single_use, use_count
+from edgeir.rewrite.pattern import Match, OperandPattern, anything, constant, op, single_use
 from edgeir.rewrite.rule import Rewriter, RewriteRule
 
 __all__ = [
@@ -15,5 +15,4 @@ __all__ = [
     "constant",
     "op",
     "single_use",
-    "use_count",
 ]

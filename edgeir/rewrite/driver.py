@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from edgeir.errors import EdgeIRError
 from edgeir.ir import Graph, Node
-from edgeir.rewrite.pattern import single_use, use_count
+from edgeir.rewrite.pattern import single_use
 from edgeir.rewrite.rule import Rewriter, RewriteRule
 
 Permit = Callable[[str, Node], bool]
@@ -133,7 +133,7 @@ class _Driver:
     def push_users(self, node: Node, levels: int) -> None:
         for value in node.outputs:
             # Beyond this many users the walk would make wide graphs quadratic; each is still visited on its own edits.
-            if use_count(value) <= _MANY_USES:
+            if value.use_count <= _MANY_USES:
                 for user in value.users:
                     self.push(user)
                     if levels > 1:

@@ -188,11 +188,6 @@ def op(
     return OpPattern(names, operands or None, name, attributes, where, single_use)
 
 
-def use_count(value: Value) -> int:
-    """How many operands read the value; constant time, unlike the length of `Value.uses`."""
-    return len(value._uses)
-
-
 def single_use(value: Value) -> bool:
     """Whether exactly one operand reads the value and the graph does not return it."""
-    return use_count(value) == 1 and not value.is_output
+    return value.use_count == 1 and not value.is_output

@@ -81,7 +81,7 @@ def phase_weights(w: np.ndarray, axes: list[Axis], groups: int) -> np.ndarray:
     # Each kernel axis k = tap·stride + phase becomes (tap, phase); taps are reversed.
     split = grouped.reshape(groups, channels // groups, out, *(n for axis in axes for n in (axis.taps, axis.stride)))
     taps = [3 + 2 * i for i in range(rank)]
-    split = np.flip(split, axis=taps)
+    split = np.flip(split, axis=tuple(taps))
     order = (0, 2, *(4 + 2 * i for i in range(rank)), 1, *taps)
     phases = math.prod(axis.stride for axis in axes)
     shape = (groups * out * phases, channels // groups, *(axis.taps for axis in axes))
@@ -97,7 +97,7 @@ class ConvTransposeRule(RewriteRule):
     def check(self, match: Match) -> str | None:
         """Constant weights, fixed shapes, no dilation, and an input of which nothing is cropped."""
         node = match.root
-        if not node.input(1).is_constant or any(v.is_constant is False for v in node.present_inputs[2:]):
+        if not node.input(1).is_constant or not all(v.is_constant for v in node.present_inputs[2:]):
             return "weights or bias are not constant"
         if not (node.input(0).type.is_static and node.output.type.is_static) or node.output.type.elements == 0:
             return "the shapes are not fixed"

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 import networkx
 
 from edgeir.ir import Graph, Node, Pattern, Value
-from edgeir.rewrite import use_count
 
 PROLOGUE_ANCHORS = frozenset({"softmax", "log_softmax"})
 """Anchors that may compute their input on the fly."""
@@ -158,7 +157,7 @@ class Grouping:
         while pending:
             node = pending.pop()
             for value in node.outputs:
-                if use_count(value) > self.limits.nodes:
+                if value.use_count > self.limits.nodes:
                     return None
                 for user in value.users:
                     if user in found:
@@ -199,7 +198,7 @@ class Grouping:
         if len(producer.outputs) != 1:
             return None
         value = producer.output
-        if value.is_output or use_count(value) > self.limits.nodes:
+        if value.is_output or value.use_count > self.limits.nodes:
             return None
         indices = {index for index in self._read_indices(group, producer)}
         return indices.pop() if len(indices) == 1 else None

@@ -68,14 +68,8 @@ def is_positive(dim: Dim) -> bool:
     """Whether a dimension is at least 1 for all sizes of its symbols, which are at least 1."""
     if isinstance(dim, int):
         return dim > 0
-    if "//" in str(dim):
-        return False
-    # With every coefficient but the constant one non-negative, the least value is at 1, 1, …
-    constant = dim.bind(dict.fromkeys(dim.symbols(), 0))
-    text = str(dim)
-    monotone = "-" not in (text.removesuffix(f" - {-constant}") if isinstance(constant, int) else text)
-    lowest = dim.bind(dict.fromkeys(dim.symbols(), 1))
-    return monotone and isinstance(lowest, int) and lowest > 0
+    lowest = dim.lower_bound()
+    return lowest is not None and lowest > 0
 
 
 def _elementwise(function: Callable[[Dim, Dim], Any]) -> Rule:
