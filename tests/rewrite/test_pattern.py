@@ -4,7 +4,7 @@ import numpy as np
 
 import edgeir.ops  # noqa: F401
 from edgeir.ir import Builder
-from edgeir.rewrite import anything, constant, op, single_use, use_count
+from edgeir.rewrite import anything, constant, op, single_use
 
 
 def test_operands_attributes_and_names() -> None:
@@ -57,7 +57,7 @@ def test_single_use() -> None:
     assert pattern.match(root) is None
     b.graph.set_outputs([])
     b.neg(e)
-    assert use_count(e) == 2 and pattern.match(root) is None
+    assert e.use_count == 2 and pattern.match(root) is None
 
 
 def test_depth() -> None:
