@@ -24,7 +24,7 @@ _WINDOW = {
 
 def _check(x: TensorType, w: TensorType, b: TensorType | None, groups: int) -> None:
     check_dtype("x", x, NUMERIC)
-    check_same_dtype(x=x, w=w, b=b)
+    check_same_dtype(x, w, b)
     check_rank("x", x, 3, 5)
     check_rank("w", w, x.rank, x.rank)
     if groups < 1:

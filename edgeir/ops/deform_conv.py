@@ -12,15 +12,7 @@ from edgeir.ir.dims import Dim, floor_divide, product
 from edgeir.ir.dtype import FLOATS
 from edgeir.ir.op import Attribute, Kind, Op, register
 from edgeir.ir.types import TensorType
-from edgeir.ops.checks import (
-    check_dtype,
-    check_length,
-    check_rank,
-    check_same_dtype,
-    check_shape,
-    operand,
-    optional,
-)
+from edgeir.ops.operands import check_dtype, check_length, check_rank, check_same_dtype, check_shape, optional, present
 
 Attributes = Mapping[str, Any]
 
@@ -45,14 +37,14 @@ class DeformConv(Op):
 
     def infer(self, inputs: Sequence[TensorType | None], attributes: Attributes) -> list[TensorType]:
         """The shapes above → (N, O, oh, ow)."""
-        x, w, offset = operand(inputs, 0), operand(inputs, 1), operand(inputs, 2)
+        x, w, offset = present(inputs, 0), present(inputs, 1), present(inputs, 2)
         b, mask = optional(inputs, 3), optional(inputs, 4)
         for name, t in (("x", x), ("w", w)):
-            check_rank("deform_conv", name, t, 4, 4)
-        check_dtype("deform_conv", "x", x, FLOATS)
-        check_same_dtype("deform_conv", [t for t in inputs if t is not None])
+            check_rank(name, t, 4, 4)
+        check_dtype("x", x, FLOATS)
+        check_same_dtype(*[t for t in inputs if t is not None])
         for name, length in (("strides", 2), ("padding", 4), ("dilations", 2)):
-            check_length("deform_conv", name, attributes[name], length)
+            check_length(name, attributes[name], length)
         groups, offset_groups = attributes["groups"], attributes["offset_groups"]
         channels, out_channels = x.shape[1], w.shape[0]
         divisible = groups > 0 and offset_groups > 0
@@ -62,7 +54,7 @@ class DeformConv(Op):
             raise TypeInferenceError(
                 "deform_conv: unusable attributes", expected=f"groups that divide {x}, {w}", got=attributes
             )
-        check_shape("deform_conv", "w", w, (out_channels, floor_divide(channels, groups), *w.shape[2:]))
+        check_shape("w", w, (out_channels, floor_divide(channels, groups), *w.shape[2:]))
         spatial: list[Dim] = []
         for axis in (0, 1):
             reach = (w.shape[2 + axis] - 1) * attributes["dilations"][axis] + 1
@@ -73,16 +65,16 @@ class DeformConv(Op):
                 )
             spatial.append(floor_divide(free, attributes["strides"][axis]) + 1)
         taps = product(w.shape[2:]) * offset_groups
-        check_shape("deform_conv", "offset", offset, (x.shape[0], taps * 2, *spatial))
+        check_shape("offset", offset, (x.shape[0], taps * 2, *spatial))
         if b is not None:
-            check_shape("deform_conv", "b", b, (out_channels,))
+            check_shape("b", b, (out_channels,))
         if mask is not None:
-            check_shape("deform_conv", "mask", mask, (x.shape[0], taps, *spatial))
+            check_shape("mask", mask, (x.shape[0], taps, *spatial))
         return [TensorType(x.dtype, (x.shape[0], out_channels, *spatial))]
 
     def evaluate(self, inputs: Sequence[np.ndarray | None], attributes: Attributes) -> list[np.ndarray]:
         """Sampled patches (N, C, kh·kw, oh, ow), then a grouped product with the weights, in float64."""
-        x, w, offset = operand(inputs, 0), operand(inputs, 1), operand(inputs, 2)
+        x, w, offset = present(inputs, 0), present(inputs, 1), present(inputs, 2)
         b, mask = optional(inputs, 3), optional(inputs, 4)
         n, channels, height, width = x.shape
         out_channels, _, kh, kw = w.shape
@@ -123,4 +115,4 @@ class DeformConv(Op):
 
     def macs(self, inputs: Sequence[TensorType | None], outputs: Sequence[TensorType], attributes: Attributes) -> Dim:
         """Output elements times weights per output channel (the interpolation aside)."""
-        return outputs[0].elements * product(operand(inputs, 1).shape[1:])
+        return outputs[0].elements * product(present(inputs, 1).shape[1:])

@@ -65,7 +65,7 @@ class Binary(Op):
         check_dtype("a", a, self.dtypes)
         check_dtype("b", b, self.dtypes)
         if self.same_dtype:
-            check_same_dtype(a=a, b=b)
+            check_same_dtype(a, b)
         return [TensorType(self.result_dtype or a.dtype, broadcast_shapes(a.shape, b.shape))]
 
     def evaluate(self, inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> Sequence[np.ndarray]:
@@ -188,7 +188,7 @@ class Where(Op):
         condition, a, b = present(inputs, 0), present(inputs, 1), present(inputs, 2)
         check_dtype("condition", condition, {"bool"})
         check_dtype("a", a, DTYPES)
-        check_same_dtype(a=a, b=b)
+        check_same_dtype(a, b)
         return [TensorType(a.dtype, broadcast_shapes(condition.shape, a.shape, b.shape))]
 
     def evaluate(self, inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> Sequence[np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from edgeir.ir.dtype import FLOATS
 from edgeir.ir.op import Attribute, Kind, Op, Pattern, register
 from edgeir.ir.types import TensorType
-from edgeir.ops.checks import check_dtype, check_rank, check_shape, operand
+from edgeir.ops.operands import check_dtype, check_rank, check_shape, present
 from edgeir.ops.resize import cubic_kernel, linear_kernel
 
 Attributes = Mapping[str, Any]
@@ -62,17 +62,17 @@ class GridSample(Op):
 
     def infer(self, inputs: Sequence[TensorType | None], attributes: Attributes) -> list[TensorType]:
         """`x` (N, C, *S) and grid (N, *O, rank of S) → (N, C, *O); as many axes in O as in S."""
-        x, grid = operand(inputs, 0), operand(inputs, 1)
-        check_rank("grid_sample", "x", x, 3)
-        check_rank("grid_sample", "grid", grid, x.rank, x.rank)
-        check_dtype("grid_sample", "x", x, FLOATS)
-        check_dtype("grid_sample", "grid", grid, FLOATS)
-        check_shape("grid_sample", "grid", grid, (x.shape[0], *grid.shape[1:-1], x.rank - 2))
+        x, grid = present(inputs, 0), present(inputs, 1)
+        check_rank("x", x, 3)
+        check_rank("grid", grid, x.rank, x.rank)
+        check_dtype("x", x, FLOATS)
+        check_dtype("grid", grid, FLOATS)
+        check_shape("grid", grid, (x.shape[0], *grid.shape[1:-1], x.rank - 2))
         return [TensorType(x.dtype, (*x.shape[:2], *grid.shape[1:-1]))]
 
     def evaluate(self, inputs: Sequence[np.ndarray | None], attributes: Attributes) -> list[np.ndarray]:
         """Sum over the corners of the kernel, all positions at once."""
-        x, grid = operand(inputs, 0), operand(inputs, 1)
+        x, grid = present(inputs, 0), present(inputs, 1)
         sizes = x.shape[2:]
         out = grid.shape[1:-1]
         axes: list[list[tuple[np.ndarray, np.ndarray]]] = []

@@ -15,7 +15,7 @@ from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ir.dims import Dim
 from edgeir.ir.op import Attribute, Kind, Op, Pattern, register
 from edgeir.ir.types import TensorType
-from edgeir.ops.checks import check_axis, check_dtype, check_rank, check_same_dtype, check_shape, operand, static_dims
+from edgeir.ops.operands import check_axis, check_dtype, check_rank, check_same_dtype, check_shape, present, static_dims
 
 Types = Sequence[TensorType | None]
 Arrays = Sequence[np.ndarray | None]
@@ -76,15 +76,15 @@ class Gather(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` and indices of any shape → `x` with the shape of the indices in place of `axis`."""
-        x, indices, axis = operand(inputs, 0), operand(inputs, 1), attributes["axis"]
-        check_axis("gather", axis, x.rank)
-        check_dtype("gather", "indices", indices, INDEX_DTYPES)
+        x, indices, axis = present(inputs, 0), present(inputs, 1), attributes["axis"]
+        check_axis(axis, x)
+        check_dtype("indices", indices, INDEX_DTYPES)
         return [TensorType(x.dtype, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))]
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """`numpy.take`."""
-        x, axis = operand(inputs, 0), attributes["axis"]
-        return [np.take(x, _positions("gather", operand(inputs, 1), x.shape[axis]), axis=axis)]
+        x, axis = present(inputs, 0), attributes["axis"]
+        return [np.take(x, _positions("gather", present(inputs, 1), x.shape[axis]), axis=axis)]
 
 
 @register
@@ -98,20 +98,20 @@ class GatherElements(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` and indices of its rank, no larger outside `axis` → the shape of the indices."""
-        x, indices = operand(inputs, 0), operand(inputs, 1)
+        x, indices = present(inputs, 0), present(inputs, 1)
         _check_elements("gather_elements", x, indices, attributes["axis"])
         return [TensorType(x.dtype, indices.shape)]
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """One advanced index."""
-        x, indices = operand(inputs, 0), operand(inputs, 1)
+        x, indices = present(inputs, 0), present(inputs, 1)
         return [x[_element_positions("gather_elements", indices, x.shape, attributes["axis"])]]
 
 
 def _check_elements(op: str, x: TensorType, indices: TensorType, axis: int) -> None:
-    check_axis(op, axis, x.rank)
-    check_dtype(op, "indices", indices, INDEX_DTYPES)
-    check_rank(op, "indices", indices, x.rank, x.rank)
+    check_axis(axis, x)
+    check_dtype("indices", indices, INDEX_DTYPES)
+    check_rank("indices", indices, x.rank, x.rank)
     pairs = zip(indices.shape, x.shape, strict=True)
     if any(i != axis and _exceeds(dim, limit) for i, (dim, limit) in enumerate(pairs)):
         raise TypeInferenceError(
@@ -132,8 +132,8 @@ class GatherND(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` and indices (*batch, …, k) → (*batch, …, *the axes of x after the batch and k more)."""
-        x, indices, batch = operand(inputs, 0), operand(inputs, 1), attributes["batch_dims"]
-        check_rank("gather_nd", "indices", indices, 1)
+        x, indices, batch = present(inputs, 0), present(inputs, 1), attributes["batch_dims"]
+        check_rank("indices", indices, 1)
         if not 0 <= batch < min(x.rank, indices.rank) or x.shape[:batch] != indices.shape[:batch]:
             raise TypeInferenceError(
                 "gather_nd: unusable batch_dims",
@@ -145,15 +145,15 @@ class GatherND(Op):
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """Batch axes indexed by themselves."""
-        x, indices, batch = operand(inputs, 0), operand(inputs, 1), attributes["batch_dims"]
+        x, indices, batch = present(inputs, 0), present(inputs, 1), attributes["batch_dims"]
         position = _tuple_positions("gather_nd", indices, x.shape[batch:])
         steps = np.indices(indices.shape[:-1], sparse=True)[:batch]
         return [np.array(x[(*steps, *position)])]
 
 
 def _tuple_length(op: str, indices: TensorType, most: int) -> int:
-    check_dtype(op, "indices", indices, INDEX_DTYPES)
-    check_rank(op, "indices", indices, 1)
+    check_dtype("indices", indices, INDEX_DTYPES)
+    check_rank("indices", indices, 1)
     length = indices.shape[-1]
     if not isinstance(length, int) or not 1 <= length <= most:
         raise TypeInferenceError(f"{op}: unusable index tuples", expected=f"a last axis of 1 to {most}", got=indices)
@@ -173,15 +173,15 @@ class ScatterElements(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x`, indices and updates of one shape → the type of `x`."""
-        x, indices, updates = operand(inputs, 0), operand(inputs, 1), operand(inputs, 2)
+        x, indices, updates = present(inputs, 0), present(inputs, 1), present(inputs, 2)
         _check_elements("scatter_elements", x, indices, attributes["axis"])
-        check_same_dtype("scatter_elements", (x, updates))
-        check_shape("scatter_elements", "updates", updates, indices.shape)
+        check_same_dtype(x, updates)
+        check_shape("updates", updates, indices.shape)
         return [x]
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """Updates in row-major order."""
-        x, indices, updates = operand(inputs, 0), operand(inputs, 1), operand(inputs, 2)
+        x, indices, updates = present(inputs, 0), present(inputs, 1), present(inputs, 2)
         position = _element_positions("scatter_elements", indices, x.shape, attributes["axis"])
         return [_scatter(x, position, updates, attributes["reduction"])]
 
@@ -196,15 +196,15 @@ class ScatterND(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x`, indices (…, k), updates (…, *the axes of x after k) → the type of `x`."""
-        x, indices, updates = operand(inputs, 0), operand(inputs, 1), operand(inputs, 2)
+        x, indices, updates = present(inputs, 0), present(inputs, 1), present(inputs, 2)
         depth = _tuple_length("scatter_nd", indices, x.rank)
-        check_same_dtype("scatter_nd", (x, updates))
-        check_shape("scatter_nd", "updates", updates, (*indices.shape[:-1], *x.shape[depth:]))
+        check_same_dtype(x, updates)
+        check_shape("updates", updates, (*indices.shape[:-1], *x.shape[depth:]))
         return [x]
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """Updates in row-major order."""
-        x, indices, updates = operand(inputs, 0), operand(inputs, 1), operand(inputs, 2)
+        x, indices, updates = present(inputs, 0), present(inputs, 1), present(inputs, 2)
         return [_scatter(x, _tuple_positions("scatter_nd", indices, x.shape), updates, attributes["reduction"])]
 
 
@@ -228,8 +228,8 @@ class TopK(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` → values and indices, of size k along `axis`."""
-        x, k, axis = operand(inputs, 0), attributes["k"], attributes["axis"]
-        check_axis("top_k", axis, x.rank)
+        x, k, axis = present(inputs, 0), attributes["k"], attributes["axis"]
+        check_axis(axis, x)
         if _exceeds(k, x.shape[axis]) or _exceeds(0, k):
             raise TypeInferenceError("top_k: unusable k", expected=f"0 ≤ k ≤ {x.shape[axis]}", got=k)
         shape = (*x.shape[:axis], k, *x.shape[axis + 1 :])
@@ -237,8 +237,8 @@ class TopK(Op):
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """A stable sort, from the back for the largest."""
-        x, axis = operand(inputs, 0), attributes["axis"]
-        (k,) = static_dims("top_k", "k", [attributes["k"]])
+        x, axis = present(inputs, 0), attributes["axis"]
+        (k,) = static_dims("k", [attributes["k"]])
         keys = x.astype(np.float32) if x.dtype.kind == "V" else x  # ml_dtypes: float32 holds them exactly
         if attributes["largest"]:
             order = x.shape[axis] - 1 - np.flip(np.argsort(np.flip(keys, axis), axis=axis, kind="stable"), axis)

@@ -10,7 +10,7 @@ import numpy as np
 from edgeir.errors import TypeInferenceError
 from edgeir.ir.op import Attribute, Kind, Op, Pattern, register
 from edgeir.ir.types import TensorType, parse_layout
-from edgeir.ops.checks import operand
+from edgeir.ops.operands import present
 
 
 @register
@@ -24,14 +24,14 @@ class LayoutCast(Op):
 
     def infer(self, inputs: Sequence[TensorType | None], attributes: Mapping[str, Any]) -> list[TensorType]:
         """`x` → the same logical type; the layout must name as many axes as it has."""
-        x, layout = operand(inputs, 0), attributes["layout"]
+        x, layout = present(inputs, 0), attributes["layout"]
         if layout and len(parse_layout(layout)[0]) != x.rank:
             raise TypeInferenceError("layout_cast: layout and rank differ", expected=f"{x.rank} axes", got=layout)
         return [x]
 
     def evaluate(self, inputs: Sequence[np.ndarray | None], attributes: Mapping[str, Any]) -> list[np.ndarray]:
         """The input."""
-        return [operand(inputs, 0)]
+        return [present(inputs, 0)]
 
     def layout(
         self, inputs: Sequence[TensorType | None], outputs: Sequence[TensorType], attributes: Mapping[str, Any]

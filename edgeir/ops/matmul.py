@@ -39,7 +39,7 @@ class Matmul(Op):
         """(*batch, M, N)."""
         a, b = present(inputs, 0), present(inputs, 1)
         check_dtype("a", a, NUMERIC)
-        check_same_dtype(a=a, b=b)
+        check_same_dtype(a, b)
         check_rank("a", a, 2)
         check_rank("b", b, 2)
         left, right = _swapped(a.shape, attributes["transpose_a"]), _swapped(b.shape, attributes["transpose_b"])
@@ -119,7 +119,7 @@ class Einsum(Op):
         types = [present(inputs, position) for position in range(len(inputs))]
         for position, type in enumerate(types):
             check_dtype(f"operand {position}", type, NUMERIC)
-        check_same_dtype(**{f"operand_{position}": type for position, type in enumerate(types)})
+        check_same_dtype(*types)
         dims, result = _label_dims(types, attributes["equation"])
         return [TensorType(types[0].dtype, tuple(dims[label] for label in result))]
 

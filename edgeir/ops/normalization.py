@@ -76,7 +76,7 @@ class LayerNorm(Op):
         """x's type."""
         x, scale, bias = present(inputs, 0), present(inputs, 1), optional(inputs, 2)
         check_dtype("x", x, ARITHMETIC_FLOATS)
-        check_same_dtype(x=x, scale=scale, bias=bias)
+        check_same_dtype(x, scale, bias)
         check_axis(attributes["axis"], x)
         normalized = x.shape[attributes["axis"] :]
         for name, parameter in (("scale", scale), ("bias", bias)):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from edgeir.errors import TypeInferenceError
+from edgeir.ir.dims import Dim
 from edgeir.ir.dtype import FLOATS, INTEGERS, numpy_dtype
 from edgeir.ir.types import TensorType
 
@@ -54,18 +55,18 @@ def check_dtype(operand: str, type: TensorType, allowed: Collection[str]) -> Non
         )
 
 
-def check_same_dtype(**types: TensorType | None) -> None:
-    """Checks that the operands (keyword: name) have one element type; absent ones do not count.
+def check_same_dtype(*types: TensorType | None) -> None:
+    """Checks that the operands have one element type; absent ones do not count.
 
     Raises:
         TypeInferenceError: they differ.
     """
-    found = {name: type for name, type in types.items() if type is not None}
-    if len({type.dtype for type in found.values()}) > 1:
+    found = [type for type in types if type is not None]
+    if len({type.dtype for type in found}) > 1:
         raise TypeInferenceError(
             "operands have different element types",
             expected="one element type",
-            got=", ".join(f"{name}: {type}" for name, type in found.items()),
+            got=", ".join(map(str, found)),
             hint="insert a cast",
         )
 
@@ -93,6 +94,41 @@ def check_axis(axis: int, type: TensorType, attribute: str = "axis") -> None:
         raise TypeInferenceError(
             f"{attribute} is out of range", expected=f"0 ≤ {attribute} < {type.rank} for {type}", got=axis
         )
+
+
+def check_shape(name: str, type: TensorType, shape: Sequence[Dim]) -> None:
+    """Checks that an operand has exactly a shape.
+
+    Raises:
+        TypeInferenceError: it has another, or a symbolic one that is not provably the same.
+    """
+    if type.shape != tuple(shape):
+        wanted = f"[{', '.join(map(str, shape))}]"
+        raise TypeInferenceError(f"{name} has the wrong shape", expected=wanted, got=str(type))
+
+
+def check_length(name: str, values: Sequence[Any], length: int) -> None:
+    """Checks the length of a sequence attribute.
+
+    Raises:
+        TypeInferenceError: it is not `length`.
+    """
+    if len(values) != length:
+        got = f"[{', '.join(map(str, values))}]"
+        raise TypeInferenceError(f"{name} has the wrong length", expected=f"{length} values", got=got)
+
+
+def static_dims(name: str, dims: Sequence[Dim]) -> tuple[int, ...]:
+    """Dimensions as integers.
+
+    Raises:
+        TypeInferenceError: one is symbolic.
+    """
+    fixed = tuple(dim for dim in dims if isinstance(dim, int))
+    if len(fixed) != len(dims):
+        got = f"[{', '.join(map(str, dims))}]"
+        raise TypeInferenceError(f"{name} must be fixed", got=got, hint="fix symbolic dimensions with shapes=…")
+    return fixed
 
 
 def check_same_dims(what: str, **types: TensorType) -> None:

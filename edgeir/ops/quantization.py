@@ -74,7 +74,7 @@ class Dequantize(Op):
         x, scale, zero = present(inputs, 0), present(inputs, 1), optional(inputs, 2)
         check_dtype("x", x, _QUANTIZED)
         check_dtype("scale", scale, ARITHMETIC_FLOATS)
-        check_same_dtype(x=x, zero=zero)
+        check_same_dtype(x, zero)
         for name, parameter in (("scale", scale), ("zero", zero)):
             if parameter is not None:
                 _check_parameter(name, x, parameter)

@@ -17,15 +17,7 @@ from edgeir.errors import TypeInferenceError
 from edgeir.ir.dims import Dim
 from edgeir.ir.op import Attribute, Kind, Op, register
 from edgeir.ir.types import TensorType
-from edgeir.ops.checks import (
-    check_dtype,
-    check_length,
-    check_rank,
-    check_same_dtype,
-    check_shape,
-    operand,
-    optional,
-)
+from edgeir.ops.operands import check_dtype, check_length, check_rank, check_same_dtype, check_shape, optional, present
 
 Types = Sequence[TensorType | None]
 Arrays = Sequence[np.ndarray | None]
@@ -134,11 +126,11 @@ class Recurrent(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """The shapes in the head of this file."""
-        x, name = operand(inputs, 0), self.name
-        check_rank(name, "x", x, 3, 3)
-        check_dtype(name, "x", x, ("float16", "bfloat16", "float32", "float64"))
+        x, name = present(inputs, 0), self.name
+        check_rank("x", x, 3, 3)
+        check_dtype("x", x, ("float16", "bfloat16", "float32", "float64"))
         lengths = optional(inputs, 4)
-        check_same_dtype(name, [t for i, t in enumerate(inputs) if t is not None and i != 4])
+        check_same_dtype(*[t for i, t in enumerate(inputs) if t is not None and i != 4])
         steps, batch, size = x.shape
         hidden, count = attributes["hidden_size"], directions(attributes)
         if hidden < 1:
@@ -156,10 +148,10 @@ class Recurrent(Op):
         for position, operand_name in enumerate(self.operands):
             t = optional(inputs, position)
             if position and t is not None:
-                check_shape(name, operand_name.rstrip("?"), t, expected[position])
+                check_shape(operand_name.rstrip("?"), t, expected[position])
         if lengths is not None:
-            check_dtype(name, "sequence_lengths", lengths, ("int32",))
-        check_length(name, "activations", attributes["activations"], self.function_count * count)
+            check_dtype("sequence_lengths", lengths, ("int32",))
+        check_length("activations", attributes["activations"], self.function_count * count)
         gates(attributes, 0)
         if attributes["clip"] is not None and attributes["clip"] <= 0:
             raise TypeInferenceError(f"{name}: unusable clip", expected="a positive bound", got=attributes["clip"])
@@ -168,9 +160,9 @@ class Recurrent(Op):
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """Step by step, in at least float32."""
-        x = operand(inputs, 0)
+        x = present(inputs, 0)
         wide = [None if a is None or i == 4 else _widen(a) for i, a in enumerate(inputs)]
-        x_wide, (steps, batch, _) = operand(wide, 0), x.shape
+        x_wide, (steps, batch, _) = present(wide, 0), x.shape
         hidden, count = attributes["hidden_size"], directions(attributes)
         given = optional(inputs, 4)
         lengths = np.full(batch, steps) if given is None else given
@@ -194,7 +186,7 @@ class Recurrent(Op):
 
     def macs(self, inputs: Types, outputs: Sequence[TensorType], attributes: Attributes) -> Dim:
         """Products with w and r: T·B·D·G·H·(I + H)."""
-        steps, batch, size = operand(inputs, 0).shape
+        steps, batch, size = present(inputs, 0).shape
         hidden = attributes["hidden_size"]
         return steps * batch * (size + hidden) * (directions(attributes) * self.gate_count * hidden)
 
@@ -216,7 +208,7 @@ class Weights:
     @classmethod
     def of(cls, inputs: Arrays, direction: int, gate_count: int) -> Weights:
         """The slice of one direction; absent biases and peepholes are zero."""
-        w, r = operand(inputs, 1)[direction], operand(inputs, 2)[direction]
+        w, r = present(inputs, 1)[direction], present(inputs, 2)[direction]
         hidden = r.shape[1]
         b, p = optional(inputs, 3), optional(inputs, 7)
         biases = np.zeros(2 * gate_count * hidden, w.dtype) if b is None else b[direction]

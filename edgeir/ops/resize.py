@@ -17,7 +17,7 @@ from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ir.dtype import FLOATS, INTEGERS
 from edgeir.ir.op import Attribute, Kind, Op, Pattern, register
 from edgeir.ir.types import TensorType, parse_layout
-from edgeir.ops.checks import check_dtype, check_length, operand, static_dims
+from edgeir.ops.operands import check_dtype, check_length, present, static_dims
 
 Types = Sequence[TensorType | None]
 Attributes = Mapping[str, Any]
@@ -163,13 +163,13 @@ class Resize(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` → `sizes`."""
-        x, sizes, scales = operand(inputs, 0), attributes["sizes"], attributes["scales"]
-        check_dtype("resize", "x", x, (FLOATS | INTEGERS) - {"int4", "uint4"})
-        check_length("resize", "sizes", sizes, x.rank)
+        x, sizes, scales = present(inputs, 0), attributes["sizes"], attributes["scales"]
+        check_dtype("x", x, (FLOATS | INTEGERS) - {"int4", "uint4"})
+        check_length("sizes", sizes, x.rank)
         if attributes["roi"] is not None:
-            check_length("resize", "roi", attributes["roi"], 2 * x.rank)
+            check_length("roi", attributes["roi"], 2 * x.rank)
         if scales is not None:
-            check_length("resize", "scales", scales, x.rank)
+            check_length("scales", scales, x.rank)
             if not all(0 < scale < float("inf") for scale in scales):
                 raise TypeInferenceError("resize: unusable scales", expected="positive numbers", got=scales)
         for dim, size in zip(x.shape, sizes, strict=True):
@@ -183,8 +183,8 @@ class Resize(Op):
 
     def evaluate(self, inputs: Sequence[np.ndarray | None], attributes: Attributes) -> list[np.ndarray]:
         """Axis by axis in float64."""
-        x = operand(inputs, 0)
-        sizes = static_dims("resize", "sizes", attributes["sizes"])
+        x = present(inputs, 0)
+        sizes = static_dims("sizes", attributes["sizes"])
         if not x.size:
             return [np.zeros(sizes, x.dtype)]
         nearest = attributes["mode"] == "nearest"
@@ -202,7 +202,7 @@ class Resize(Op):
 
     def layout(self, inputs: Types, outputs: Sequence[TensorType], attributes: Attributes) -> list[str]:
         """The layout of `x`, whose blocked axis must not change."""
-        x = operand(inputs, 0)
+        x = present(inputs, 0)
         if x.layout:
             _, axis, block = parse_layout(x.layout)
             roi = attributes["roi"]

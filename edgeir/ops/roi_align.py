@@ -12,7 +12,7 @@ from edgeir.errors import EdgeIRError, TypeInferenceError
 from edgeir.ir.dtype import FLOATS
 from edgeir.ir.op import Attribute, Kind, Op, register
 from edgeir.ir.types import TensorType
-from edgeir.ops.checks import check_dtype, check_rank, check_same_dtype, check_shape, operand
+from edgeir.ops.operands import check_dtype, check_rank, check_same_dtype, check_shape, present
 
 Attributes = Mapping[str, Any]
 
@@ -39,14 +39,14 @@ class RoiAlign(Op):
 
     def infer(self, inputs: Sequence[TensorType | None], attributes: Attributes) -> list[TensorType]:
         """`x` (N, C, H, W), rois (R, 4), batch_indices int32/int64 (R) → (R, C, height, width)."""
-        x, rois, batch = operand(inputs, 0), operand(inputs, 1), operand(inputs, 2)
-        check_rank("roi_align", "x", x, 4, 4)
-        check_rank("roi_align", "rois", rois, 2, 2)
-        check_dtype("roi_align", "x", x, FLOATS)
-        check_same_dtype("roi_align", (x, rois))
-        check_dtype("roi_align", "batch_indices", batch, ("int32", "int64"))
-        check_shape("roi_align", "rois", rois, (rois.shape[0], 4))
-        check_shape("roi_align", "batch_indices", batch, (rois.shape[0],))
+        x, rois, batch = present(inputs, 0), present(inputs, 1), present(inputs, 2)
+        check_rank("x", x, 4, 4)
+        check_rank("rois", rois, 2, 2)
+        check_dtype("x", x, FLOATS)
+        check_same_dtype(x, rois)
+        check_dtype("batch_indices", batch, ("int32", "int64"))
+        check_shape("rois", rois, (rois.shape[0], 4))
+        check_shape("batch_indices", batch, (rois.shape[0],))
         for key, least in (("height", 1), ("width", 1), ("sampling_ratio", 0)):
             if attributes[key] < least:
                 raise TypeInferenceError(
@@ -56,7 +56,7 @@ class RoiAlign(Op):
 
     def evaluate(self, inputs: Sequence[np.ndarray | None], attributes: Attributes) -> list[np.ndarray]:
         """Region by region: per axis two neighbours and two weights for each sample."""
-        x, rois, batch = operand(inputs, 0), operand(inputs, 1), operand(inputs, 2)
+        x, rois, batch = present(inputs, 0), present(inputs, 1), present(inputs, 2)
         if batch.size and (batch.min() < 0 or batch.max() >= x.shape[0]):
             raise EdgeIRError(
                 "roi_align: batch index out of range", expected=f"0 to {x.shape[0] - 1}", got=batch.tolist()

@@ -12,14 +12,14 @@ from edgeir.ir.dims import Dim, product
 from edgeir.ir.dtype import FLOATS, INTEGERS, numpy_dtype
 from edgeir.ir.op import Attribute, Kind, Op, Pattern, register
 from edgeir.ir.types import TensorType, parse_layout
-from edgeir.ops.checks import (
+from edgeir.ops.operands import (
     check_axis,
     check_dtype,
     check_length,
     check_rank,
     check_same_dtype,
-    operand,
     optional,
+    present,
     static_dims,
 )
 
@@ -48,7 +48,7 @@ class Reshape(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` of any shape → `shape`, with provably as many elements."""
-        x, shape = operand(inputs, 0), attributes["shape"]
+        x, shape = present(inputs, 0), attributes["shape"]
         _check_dims("reshape", "shape", shape)
         before, after = x.elements, product(shape)
         if before != after:
@@ -63,7 +63,7 @@ class Reshape(Op):
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """`numpy.reshape`."""
-        return [operand(inputs, 0).reshape(static_dims("reshape", "shape", attributes["shape"]))]
+        return [present(inputs, 0).reshape(static_dims("shape", attributes["shape"]))]
 
 
 @register
@@ -77,7 +77,7 @@ class Expand(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` that broadcasts to `shape` → `shape`."""
-        x, shape = operand(inputs, 0), attributes["shape"]
+        x, shape = present(inputs, 0), attributes["shape"]
         _check_dims("expand", "shape", shape)
         tail = shape[len(shape) - x.rank :] if x.rank <= len(shape) else None
         if tail is None or any(a not in (1, b) for a, b in zip(x.shape, tail, strict=True)):
@@ -86,7 +86,7 @@ class Expand(Op):
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """`numpy.broadcast_to`, copied."""
-        return [np.broadcast_to(operand(inputs, 0), static_dims("expand", "shape", attributes["shape"])).copy()]
+        return [np.broadcast_to(present(inputs, 0), static_dims("shape", attributes["shape"])).copy()]
 
 
 @register
@@ -100,14 +100,14 @@ class Tile(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` → each dimension times its repeat."""
-        x, repeats = operand(inputs, 0), attributes["repeats"]
-        check_length("tile", "repeats", repeats, x.rank)
+        x, repeats = present(inputs, 0), attributes["repeats"]
+        check_length("repeats", repeats, x.rank)
         _check_dims("tile", "repeats", repeats)
         return [TensorType(x.dtype, tuple(dim * count for dim, count in zip(x.shape, repeats, strict=True)))]
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """`numpy.tile`."""
-        return [np.tile(operand(inputs, 0), static_dims("tile", "repeats", attributes["repeats"]))]
+        return [np.tile(present(inputs, 0), static_dims("repeats", attributes["repeats"]))]
 
 
 @register
@@ -121,7 +121,7 @@ class Transpose(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` → its dimensions permuted."""
-        x, perm = operand(inputs, 0), attributes["perm"]
+        x, perm = present(inputs, 0), attributes["perm"]
         if sorted(perm) != list(range(x.rank)):
             raise TypeInferenceError(
                 "transpose: perm is not a permutation of the axes", expected=f"0 … {x.rank - 1} in some order", got=perm
@@ -130,7 +130,7 @@ class Transpose(Op):
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """`numpy.transpose`, in row-major order."""
-        return [operand(inputs, 0).transpose(attributes["perm"]).copy()]
+        return [present(inputs, 0).transpose(attributes["perm"]).copy()]
 
 
 @register
@@ -148,9 +148,9 @@ class Slice(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` → `sizes`; what is known of the box must lie inside `x`."""
-        x = operand(inputs, 0)
+        x = present(inputs, 0)
         for name in self.attributes:
-            check_length("slice", name, attributes[name], x.rank)
+            check_length(name, attributes[name], x.rank)
         _check_dims("slice", "sizes", attributes["sizes"])
         box = zip(x.shape, attributes["starts"], attributes["sizes"], attributes["steps"], strict=True)
         for axis, (dim, start, size, step) in enumerate(box):
@@ -174,9 +174,9 @@ class Slice(Op):
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """One index vector per axis."""
-        x = operand(inputs, 0)
-        starts = static_dims("slice", "starts", attributes["starts"])
-        sizes = static_dims("slice", "sizes", attributes["sizes"])
+        x = present(inputs, 0)
+        starts = static_dims("starts", attributes["starts"])
+        sizes = static_dims("sizes", attributes["sizes"])
         if not x.ndim:
             return [x.copy()]
         box = zip(starts, sizes, attributes["steps"], strict=True)
@@ -194,12 +194,12 @@ class Concat(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """Inputs that agree except on `axis` → that axis summed."""
-        types = [operand(inputs, position) for position in range(len(inputs))]
+        types = [present(inputs, position) for position in range(len(inputs))]
         if not types:
             raise TypeInferenceError("concat needs an input", expected="at least one input", got="none")
         axis, first = attributes["axis"], types[0]
-        check_axis("concat", axis, first.rank)
-        check_same_dtype("concat", types)
+        check_axis(axis, first)
+        check_same_dtype(*types)
         for t in types[1:]:
             same = t.rank == first.rank and all(
                 a == b for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if i != axis
@@ -213,7 +213,7 @@ class Concat(Op):
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """`numpy.concatenate`."""
-        return [np.concatenate([operand(inputs, i) for i in range(len(inputs))], axis=attributes["axis"])]
+        return [np.concatenate([present(inputs, i) for i in range(len(inputs))], axis=attributes["axis"])]
 
     def layout(self, inputs: Types, outputs: Sequence[TensorType], attributes: Attributes) -> list[str]:
         """Keeps a shared layout; along the blocked axis only where every input fills its blocks."""
@@ -251,14 +251,14 @@ class Pad(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` → each dimension plus its two borders."""
-        x, value, padding = operand(inputs, 0), optional(inputs, 1), attributes["padding"]
-        check_length("pad", "padding", padding, 2 * x.rank)
+        x, value, padding = present(inputs, 0), optional(inputs, 1), attributes["padding"]
+        check_length("padding", padding, 2 * x.rank)
         if any(amount < 0 for amount in padding):
             raise TypeInferenceError(
                 "pad: negative padding", expected="amounts of at least 0", got=padding, hint="use slice to crop"
             )
         if value is not None:
-            check_same_dtype("pad", (x, value))
+            check_same_dtype(x, value)
             if attributes["mode"] != "constant" or value.elements != 1 or value.rank > 1:
                 raise TypeInferenceError(
                     "pad: unusable fill value",
@@ -276,7 +276,7 @@ class Pad(Op):
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """A filled box, or one index vector per axis."""
-        x, value, padding = operand(inputs, 0), optional(inputs, 1), attributes["padding"]
+        x, value, padding = present(inputs, 0), optional(inputs, 1), attributes["padding"]
         begins, ends = padding[: x.ndim], padding[x.ndim :]
         if attributes["mode"] == "constant":
             shape = tuple(n + begin + end for n, begin, end in zip(x.shape, begins, ends, strict=True))
@@ -314,13 +314,13 @@ class Trilu(Op):
 
     def infer(self, inputs: Types, attributes: Attributes) -> list[TensorType]:
         """`x` (…, rows, columns) → the same type."""
-        x = operand(inputs, 0)
-        check_rank("trilu", "x", x, 2, -1)
+        x = present(inputs, 0)
+        check_rank("x", x, 2)
         return [x]
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """A mask of column − row."""
-        x = operand(inputs, 0)
+        x = present(inputs, 0)
         offset = np.arange(x.shape[-1])[None, :] - np.arange(x.shape[-2])[:, None]
         keep = offset >= attributes["k"] if attributes["upper"] else offset <= attributes["k"]
         return [np.where(keep, x, np.zeros((), x.dtype))]
@@ -339,12 +339,12 @@ class Iota(Op):
         """→ (size), of `dtype`."""
         _check_dims("iota", "size", [attributes["size"]])
         result = TensorType(attributes["dtype"], (attributes["size"],))
-        check_dtype("iota", "the result", result, INTEGERS | FLOATS)
+        check_dtype("the result", result, INTEGERS | FLOATS)
         return [result]
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """`numpy.arange`."""
-        (size,) = static_dims("iota", "size", [attributes["size"]])
+        (size,) = static_dims("size", [attributes["size"]])
         return [np.arange(size).astype(numpy_dtype(attributes["dtype"]))]
 
 
@@ -363,4 +363,4 @@ class Dims(Op):
 
     def evaluate(self, inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
         """The values."""
-        return [np.array(static_dims("dims", "values", attributes["values"]), dtype=np.int64)]
+        return [np.array(static_dims("values", attributes["values"]), dtype=np.int64)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeir.errors import TypeInferenceError
-from edgeir.ops.checks import operand
+from edgeir.ops.operands import present
 from tests.ops.onnx_cases import infer, node_case, run, run_onnx
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
@@ -110,7 +110,7 @@ def test_linear_before_reset_against_onnxruntime(direction: str) -> None:
 def test_activations_against_onnxruntime(name: str) -> None:
     inputs = random_inputs("rnn", 1, np.random.default_rng(15), True)
     # A tame recurrence: onnxruntime's softplus overflows.
-    inputs[2] = operand(inputs, 2) / 4
+    inputs[2] = present(inputs, 2) / 4
     given: dict[str, Any] = {"activations": [name]}
     if name in ("Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu"):
         given["activation_alpha"] = [0.3]
