@@ -56,7 +56,7 @@ def parse_shapes(options: list[str] | None) -> dict[str, tuple[int, ...]] | None
 
 @app.command("compile")
 def compile_command(
-    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    model: Annotated[Path, typer.Argument(help="ONNX file or IR text.")],
     target: Annotated[
         str, typer.Option("--target", "-t", help="Preset, LLVM triple with +features, or host.")
     ] = "host",
@@ -93,8 +93,8 @@ def compile_command(
         _print_json({"artifact": str(output), "seconds": seconds, "manifest": artifact.manifest.to_dict()})
         return
     manifest = artifact.manifest
-    _out.print(f"{output}: {manifest.name} for {manifest.target.name}")
-    _out.print(
+    _say(f"{output}: {manifest.name} for {manifest.target.name}")
+    _say(
         f"  code {_bytes(manifest.code_bytes)}, constants {_bytes(manifest.constant_bytes)}, "
         f"peak activations {_bytes(manifest.peak_memory_bytes)}, {manifest.macs / 1e6:.1f} M multiply-accumulates"
     )
@@ -122,7 +122,7 @@ def run(
     with outputs.open("wb") as file:
         np.savez(file, allow_pickle=False, **results)  # pyright: ignore[reportArgumentType]
     for name, array in results.items():
-        _out.print(f"{name}: {array.dtype}{list(array.shape)} → {outputs}", highlight=False)
+        _say(f"{name}: {array.dtype}{list(array.shape)} → {outputs}")
 
 
 @app.command()
@@ -143,7 +143,7 @@ def verify(
         ]
         _print_json({"passed": report.passed, "outputs": rows})
     else:
-        _out.print(str(report), highlight=False, markup=False)
+        _say(str(report))
     if not report.passed:
         raise typer.Exit(CHECK_FAILED)
 
@@ -156,6 +156,7 @@ def inspect(
 ) -> None:
     """Show what a model holds and costs: operators, sizes, multiply-accumulates, memory."""
     from edgeir.commands.inspect import inspect_artifact, inspect_graph
+    from edgeir.compiler import load_model
 
     shapes = parse_shapes(shape)
     report = inspect_artifact(model) if model.is_dir() else inspect_graph(load_model(model, shapes))
@@ -169,12 +170,12 @@ def inspect(
                 table.add_row(str(name), str(item))
             _out.print(table)
         elif isinstance(value, list):
-            _out.print(f"{key}:", highlight=False)
+            _say(f"{key}:")
             for item in value:
-                _out.print(f"  {item}", highlight=False, markup=False)
+                _say(f"  {item}")
         else:
             shown = _bytes(value) if key.endswith("bytes") and isinstance(value, int) else value
-            _out.print(f"{key}: {shown}", highlight=False, markup=False)
+            _say(f"{key}: {shown}")
 
 
 @app.command()
@@ -193,6 +194,7 @@ def opt(
 ) -> None:
     """Run passes over a model and write the IR as text."""
     from edgeir.commands.optimize import optimize
+    from edgeir.compiler import load_model
     from edgeir.ir import save_graph
 
     graph = load_model(model, parse_shapes(shape))
@@ -238,40 +240,28 @@ def targets(as_json: JsonOption = False) -> None:
     _out.print(table)
 
 
-def load_model(path: Path, shapes: dict[str, tuple[int, ...]] | None) -> Any:
-    """A graph from an ONNX file, or from IR text (any other ending than `.onnx`).
-
-    Raises:
-        EdgeIRError: the file cannot be read, or is no model.
-    """
-    import edgeir.ops  # noqa: F401
-    from edgeir.frontend import load
-    from edgeir.ir import load_graph
-    from edgeir.ir.shapes import fix_shapes
-
-    if path.suffix == ".onnx":
-        return load(path, shapes)
-    graph = load_graph(path)
-    return fix_shapes(graph, shapes) if shapes else graph
-
-
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an NPZ file, by name.
 
     Raises:
         EdgeIRError: the file is absent, damaged, or holds anything but plain arrays.
     """
-    import zipfile
-
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise EdgeIRError("not an NPZ file", where=str(path), expected="arrays saved with numpy.savez")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise EdgeIRError("not an NPZ file", where=str(path), expected="arrays saved with numpy.savez")
+        with archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except EdgeIRError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy each raise types of their own.
         raise EdgeIRError(
             "cannot read arrays", where=str(path), expected="arrays saved with numpy.savez", got=str(error)
         ) from None
+
+
+def _say(text: str) -> None:
+    _out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_json(value: Any) -> None:

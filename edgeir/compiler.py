@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeir.frontend import load
-from edgeir.ir import Graph, Value, graph_statistics
+from edgeir.ir import Graph, Value, graph_statistics, load_graph
 from edgeir.ir.evaluate import evaluate
 from edgeir.ir.shapes import fix_shapes, require_static
 from edgeir.lowering.build import Lowered, build, export
@@ -39,7 +39,7 @@ def compile(
     """Compile a model for a target.
 
     Args:
-        model: path of an ONNX file, or a graph (which stays as it is).
+        model: path of an ONNX file or of IR text, or a graph (which stays as it is).
         target: a preset, an LLVM triple, `host`, or a `Target`.
         shapes: input name → sizes, where the model leaves dimensions open.
         passes: the pipeline, as text or `Pipeline`; the target's default pipeline if None.
@@ -60,7 +60,7 @@ def compile(
     if threads is not None:
         machine = replace(machine, cores=threads)
     with stage("import"):
-        graph = model if isinstance(model, Graph) else load(model, shapes)
+        graph = model if isinstance(model, Graph) else load_model(model, shapes)
         if isinstance(model, Graph) and shapes:
             graph = fix_shapes(graph, shapes)
         require_static(graph)
@@ -97,6 +97,22 @@ def compile(
                 inputs,
                 outputs,
             )
+
+
+def load_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+    """A graph from an ONNX file, or from IR text (any other ending than `.onnx`).
+
+    Args:
+        path: the file.
+        shapes: input name → sizes.
+
+    Raises:
+        EdgeIRError: the file cannot be read, or is no model, or the shapes do not fit.
+    """
+    if Path(path).suffix == ".onnx":
+        return load(path, shapes)
+    graph = load_graph(path)
+    return fix_shapes(graph, shapes) if shapes else graph
 
 
 def _peak(graph: Graph, lowered: Lowered) -> int:

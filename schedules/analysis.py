@@ -261,3 +261,16 @@ def loop_kinds(schedule: AnySchedule, block: Any) -> list[str]:
             else "mixed"
         )  # fmt: skip
     return kinds
+
+
+def is_output(schedule: AnySchedule, block: Any) -> bool:
+    """Whether the block writes an argument of the function rather than an intermediate buffer."""
+    allocated = schedule.get(schedule.get_sblock("root")).alloc_buffers
+    return any(
+        not any(region.source.same_as(buffer) for buffer in allocated) for region in schedule.get(block).writes
+    )
+
+
+def is_zero(expression: Any) -> bool:
+    """Whether an expression is the constant 0."""
+    return isinstance(expression, tirx.IntImm) and int(expression) == 0

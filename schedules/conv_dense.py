@@ -19,6 +19,15 @@ def output_block(problem: ConvProblem, target: Target) -> int:
     return problem.out_block or target.lanes(32)
 
 
+def inner_channels(problem: ConvProblem) -> int:
+    """Input channels of the innermost reduction loop: a block; all of a group where its last block is not full.
+
+    The walk over all channels leaves the lanes beyond the last one out, a third of the work with 24 in blocks of 16.
+    """
+    whole = problem.in_block and problem.in_group % problem.in_block == 0
+    return problem.in_block if whole else problem.in_group
+
+
 def pack_weight(problem: ConvProblem, block: int, blocks: int) -> Callable[[np.ndarray], np.ndarray]:
     """How OIHW weights become (O tiles, I blocks, KH, KW, I, blocks, block), zeros where a block is not full."""
     _, in_blocks, kh, kw, inner, _, _ = packed_shape(problem, block, blocks)
@@ -35,7 +44,7 @@ def pack_weight(problem: ConvProblem, block: int, blocks: int) -> Callable[[np.n
 
 def packed_shape(problem: ConvProblem, block: int, blocks: int) -> tuple[int, ...]:
     """Shape of the packed weight: (O tiles, I blocks, KH, KW, I, blocks, block)."""
-    inner = problem.in_block or problem.in_group
+    inner = inner_channels(problem)
     out_tiles = -(-problem.out_channels // (block * blocks))
     return (out_tiles, -(-problem.in_group // inner), *problem.kernel, inner, blocks, block)
 
@@ -49,8 +58,11 @@ def _product(
     in_blocks = packed_shape(problem, block, blocks)[1]
     group = o * (block * blocks) // problem.out_group if problem.groups > 1 else 0
     row, column = row + r * problem.dilations[0], column + c * problem.dilations[1]
-    if problem.in_block:
+    if problem.in_block == packed_shape(problem, block, blocks)[4]:
         value = x[n, group * in_blocks + k, row, column, i]
+    elif problem.in_block:
+        # Only a convolution with one group has a ragged last block.
+        value = x[n, i // problem.in_block, row, column, i % problem.in_block]
     else:
         value = x[n, group * problem.in_group + i, row, column]
     return te.sum(value * w[o, k, r, c, i, b, v], axis=list(axes))

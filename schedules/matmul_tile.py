@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from edgeir.errors import EdgeIRError
 from edgeir.schedules import analysis, inlining, loops
 from edgeir.schedules.matmul_problem import MatmulProblem
 from edgeir.schedules.register_tile import registers_needed, step_cycles
-from edgeir.schedules.row_fusion import scheduled_or_plain
+from edgeir.schedules.row_fusion import scheduled_or_plain, warn_unscheduled
 from edgeir.schedules.simplify import simplified_indices
 from edgeir.schedules.tails import apply_overlaps, overlap_tail, partition_tail
 from edgeir.schedules.template import Config
 from edgeir.schedules.tir_types import AnyFunc, AnySchedule, AnyTensor
 from edgeir.schedules.vector_math import vectorizable_math
 from edgeir.targets.target import Target
+
+_LOGGER = logging.getLogger(__name__)
 
 ACCUMULATOR = "matmul_sum"
 PANELS = "matmul_panels"
@@ -129,7 +132,8 @@ def schedule_matmul(
     func = te.create_prim_func(args).with_attr("global_symbol", name)
     try:
         return _schedule_tile(func, problem, tile, target)
-    except Exception:  # every schedule primitive raises its own types
+    except Exception as error:  # every schedule primitive raises its own types
+        warn_unscheduled(_LOGGER, func, "the product is not computed in a register tile", error)
         return scheduled_or_plain(func, target)
 
 

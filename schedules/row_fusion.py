@@ -6,6 +6,7 @@ softmax over the last axis, all axes but the last. All stages of a row run befor
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -16,6 +17,8 @@ from edgeir.schedules.tails import apply_lane_bounds, apply_overlaps, overlap_ta
 from edgeir.schedules.tir_types import AnyFunc, AnySchedule
 from edgeir.schedules.vector_math import hoisted_divisions, vectorizable_math
 from edgeir.targets.target import Target
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def _output_name(schedule: AnySchedule) -> str | None:
@@ -144,8 +147,21 @@ def schedule_plainly(func: AnyFunc) -> AnyFunc:
 
 
 def scheduled_or_plain(func: AnyFunc, target: Target) -> AnyFunc:
-    """The function, scheduled; as it is where a transformation does not apply to it."""
+    """The function, scheduled; as it is, with a warning, where a transformation does not apply to it."""
     try:
         return schedule_stages(func, target)
-    except Exception:  # every schedule primitive raises its own types; a slower kernel is better than none
+    except Exception as error:  # every schedule primitive raises its own types; a slower kernel is better than none
+        warn_unscheduled(_LOGGER, func, "its loops run as they are written", error)
         return schedule_plainly(func)
+
+
+def warn_unscheduled(logger: logging.Logger, func: AnyFunc, consequence: str, error: Exception) -> None:
+    """Logs that a schedule does not apply to a kernel: it runs, but may be slow."""
+    name = (func.attrs or {}).get("global_symbol", "a kernel")
+    logger.warning("%s: the schedule does not apply, %s (%s)", name, consequence, summary(error))
+
+
+def summary(error: Exception) -> str:
+    """The error's type and the last line that it says; TVM puts the reason there, below a dump of the function."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1][:200]}" if lines else type(error).__name__

@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.ir import Call
 from tvm.s_tir.stmt import SBlock
 
-from edgeir.schedules.analysis import uses
+from edgeir.schedules.analysis import call_name, uses
 from edgeir.schedules.tir_types import AnyBlock, AnyFunc, Expression
 
 # Cephes expf: exp(r) on |r| <= ln(2) / 2, highest power first; exp(r) = 1 + r + r^2 * polynomial(r).
@@ -99,10 +99,10 @@ def erf(x: Expression) -> Expression:
 
 
 _FORMS: dict[str, Callable[[Expression], Expression]] = {
-    "tirx.exp": exp,
-    "tirx.tanh": tanh,
-    "tirx.erf": erf,
-    "tirx.sigmoid": sigmoid,
+    "exp": exp,
+    "tanh": tanh,
+    "erf": erf,
+    "sigmoid": sigmoid,
 }
 
 
@@ -110,13 +110,13 @@ def vectorizable_math(func: AnyFunc) -> AnyFunc:
     """The function with every float32 exp, tanh, erf and sigmoid written as arithmetic."""
 
     def replace(call: Call) -> Expression:
-        form = _FORMS.get(getattr(call.op, "name", ""))
+        form = _FORMS.get(call_name(call))
         return form(call.args[0]) if form is not None and str(call.ty) == "float32" else call
 
     return tvm_ffi.structural_map(func, ((Call, replace),))
 
 
-_ROUNDING = frozenset(f"tirx.{name}" for name in ("round", "nearbyint", "rint", "floor", "ceil", "trunc"))
+_ROUNDING = frozenset(("round", "nearbyint", "rint", "floor", "ceil", "trunc"))
 
 
 def _rounds(value: Expression) -> bool:
@@ -124,7 +124,7 @@ def _rounds(value: Expression) -> bool:
     found: list[bool] = []
 
     def call(expression: Call) -> Call:
-        found.append(getattr(expression.op, "name", "") in _ROUNDING)
+        found.append(call_name(expression) in _ROUNDING)
         return expression
 
     def cast(expression: tirx.Cast) -> tirx.Cast:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from edgeir.errors import EdgeIRError
 from edgeir.targets.features import FEATURES, WIDE_VECTORS, reported_names, simd_shape
+from edgeir.targets.gpus import NO_GENERATOR
 from edgeir.targets.host import host
 from edgeir.targets.presets import ALIASES, PRESETS
 from edgeir.targets.target import Target, architecture_of
@@ -48,6 +49,11 @@ def _base(name: str, text: str) -> Target:
     name_or_alias = ALIASES.get(name, name)
     if name_or_alias in PRESETS:
         return replace(PRESETS[name_or_alias], name=name)
+    if name in NO_GENERATOR:
+        raise EdgeIRError(
+            f"{name} code cannot be generated: {NO_GENERATOR[name]}.",
+            hint="opencl, metal and webgpu are offered as source, CUDA as machine code",
+        )
     architecture = architecture_of(name)
     if architecture in FEATURES and _TRIPLE.fullmatch(name) and _names_a_system(name):
         return _bare(name, architecture)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeir.targets.features import WIDE_VECTORS, X86_LEVELS
+from edgeir.targets.gpus import GPU_ALIASES, GPU_PRESETS
 from edgeir.targets.target import Target
 
 _K = 1024
@@ -148,12 +149,12 @@ _WASM32 = Target(
 
 PRESETS: dict[str, Target] = {
     target.name: target for target in (_V2, _V3, _V4, _V3_VNNI, _V4_VNNI, _A53, _A72, _A76, _ARMV7, _RISCV64, _WASM32)
-}
+} | GPU_PRESETS
 """Name → machine."""
 
 ALIASES: dict[str, str] = {
     "raspberry-pi-3": "cortex-a53",
     "raspberry-pi-4": "cortex-a72",
     "raspberry-pi-5": "cortex-a76",
-}
+} | GPU_ALIASES
 """Board → name of a preset."""

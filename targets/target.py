@@ -10,6 +10,29 @@ from edgeir.errors import EdgeIRError
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """What a schedule must know of a GPU.
+
+    Attributes:
+        arch: the compiler's name of the architecture (`sm_87`); "" where the source is compiled on the device.
+        shared_bytes: static shared memory of one block.
+        registers: 32-bit registers of one block.
+        max_threads: threads of one block.
+        warp: threads that run in step.
+        processors: streaming multiprocessors.
+        tensor_cores: element types that its matrix units multiply (`float16`, `int8`).
+    """
+
+    arch: str
+    shared_bytes: int = 48 * 1024
+    registers: int = 65536
+    max_threads: int = 1024
+    warp: int = 32
+    processors: int = 8
+    tensor_cores: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Target:
     """One machine to compile for. Plain data: nothing here needs TVM.
 
@@ -27,7 +50,8 @@ class Target:
         fma_latency: cycles from an FMA to its dependent FMA.
         l1_bytes, l2_bytes, l3_bytes: data cache sizes per core (l3: shared); 0 where there is none.
         cores: default number of threads.
-        kind: TVM target kind (`llvm`, `cuda`).
+        kind: TVM target kind (`llvm`, `cuda`, `opencl`, `metal`, `webgpu`).
+        gpu: the GPU where `kind` is one's; the other fields then describe the CPU beside it.
     """
 
     name: str
@@ -45,6 +69,7 @@ class Target:
     l3_bytes: int = 0
     cores: int = 1
     kind: str = "llvm"
+    gpu: Gpu | None = None
 
     @property
     def architecture(self) -> str:
@@ -70,12 +95,17 @@ class Target:
         return replace(self, cores=cores)
 
     def tvm_config(self) -> dict[str, Any]:
-        """The dictionary that `tvm.target.Target` takes."""
+        """The dictionary that `tvm.target.Target` takes; a GPU's holds its CPU as `host`."""
+        if self.gpu is not None:
+            return {**_gpu_config(self.kind, self.gpu), "host": replace(self, kind="llvm", gpu=None).tvm_config()}
         config: dict[str, Any] = {"kind": self.kind, "mtriple": self.triple, "num-cores": self.cores}
         if self.cpu:
             config["mcpu"] = self.cpu
         if self.features:
             config["mattr"] = list(self.features)
+        if self.triple.endswith("eabihf"):
+            # LLVM takes the convention of float arguments from this alone, not from the triple.
+            config["mfloat-abi"] = "hard"
         if self.architecture == "wasm32":
             # TVM knows no register width for wasm and warns at every compilation unless told.
             config["vector-width"] = self.vector_bits
@@ -83,7 +113,7 @@ class Target:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values; `from_dict` reads them back to an equal target."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return _plain(asdict(self))
 
     @staticmethod
     def from_dict(data: object) -> Target:
@@ -104,7 +134,42 @@ class Target:
                 got=f"missing {missing}, unknown {unknown}",
             )
         values = {field.name: _checked(field.name, str(field.type), data[field.name]) for field in fields(Target)}
+        if (values["kind"] == "llvm") != (values["gpu"] is None):
+            raise EdgeIRError(
+                "A target's kind and its GPU contradict each other.",
+                where="kind",
+                expected="a gpu unless the kind is llvm",
+                got=f"{values['kind']}, gpu {data['gpu']!r}",
+            )
         return Target(**values)
+
+
+def _gpu_config(kind: str, gpu: Gpu) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "kind": kind,
+        "max_num_threads": gpu.max_threads,
+        "thread_warp_size": gpu.warp,
+        "max_shared_memory_per_block": gpu.shared_bytes,
+    }
+    return config | {"arch": gpu.arch, "max_threads_per_block": gpu.max_threads} if kind == "cuda" else config
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: list(value) if isinstance(value, tuple) else _plain(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
+
+
+def _gpu(value: object) -> Gpu | None:
+    if value is None:
+        return None
+    kinds = {field.name: str(field.type) for field in fields(Gpu)}
+    if not isinstance(value, Mapping) or set(value) != set(kinds):
+        raise EdgeIRError(
+            "A field of a target has the wrong type.", where="gpu", expected=f"null or keys {list(kinds)}", got=value
+        )
+    return Gpu(**{name: _checked(name, kind, value[name]) for name, kind in kinds.items()})
 
 
 def architecture_of(triple: str) -> str:
@@ -123,9 +188,11 @@ def architecture_of(triple: str) -> str:
 
 def _checked(name: str, kind: str, value: object) -> Any:
     """`value` as the field's type (`str`, `int`, `bool` or a tuple of `str`), or an error that names the field."""
+    if name == "gpu":
+        return _gpu(value)
     good = False
     if kind == "str":
-        good = isinstance(value, str) and (value != "" or name == "cpu")
+        good = isinstance(value, str) and (value != "" or name in ("cpu", "arch"))
     elif kind == "bool":
         good = isinstance(value, bool)
     elif kind == "int":

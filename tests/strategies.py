@@ -128,7 +128,7 @@ def _division(draw: Draw, graph: Graph, x: Value, pool: list[Value]) -> list[Val
     if not _is_float(x):
         return []
     (square,) = _add(graph, "mul", [x, x])
-    (positive,) = _add(graph, "add", [square, graph.add_constant(np.float32(1))])
+    (positive,) = _add(graph, "add", [square, graph.add_constant(np.array(1, np.float32))])
     result = _add(graph, draw(st.sampled_from(["sqrt", "log", "reciprocal"])), [positive])
     return [*result, *_add(graph, "div", [x, positive])]
 

@@ -24,7 +24,9 @@ GROUPS = ("single operator", "PyTorch-made", "function body", "simple")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 1 if an answer was wrong, or a case crashed or hung."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.conformance", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.conformance", description="Run ONNX's conformance cases."
+    )
     parser.add_argument("--filter", default="", help="only cases whose name contains this text")
     parser.add_argument("--kind", choices=KINDS, action="append", help="only cases of this kind (repeatable)")
     parser.add_argument("--no-bodies", action="store_true", help="leave out the expanded function bodies")

@@ -130,7 +130,7 @@ def load_cases(kinds: Sequence[str] = KINDS, text: str = "") -> Iterator[Case]:
             tests = load_model_tests(kind=kind)
         # A function body comes after the operator that it expands, whose constants it shares.
         for test in sorted(tests, key=lambda item: item.name):
-            model = test.model if test.model is not None else onnx.load(Path(test.model_dir) / "model.onnx")
+            model = test.model if test.model is not None else onnx.load(Path(str(test.model_dir)) / "model.onnx")
             base = re.sub(r"_expanded(_function)?(_ver\d+)?$", "", test.name)
             expanded = base != test.name
             if not expanded:

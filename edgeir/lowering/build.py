@@ -12,6 +12,7 @@ from tvm import relax
 
 from edgeir.errors import EdgeIRError
 from edgeir.ir.graph import Graph
+from edgeir.lowering.linking import linker_for
 from edgeir.lowering.module import Scheduled, Scheduler, Step, plan, relax_module
 from edgeir.schedules.select import select
 from edgeir.schedules.task import Task
@@ -23,7 +24,7 @@ class Lowered:
     """A compiled graph.
 
     Attributes:
-        executable: the Relax VM executable; its function `main` takes the inputs and returns a tuple of the outputs.
+        executable: the `relax.VMExecutable`; its function `main` takes the inputs and returns a tuple of the outputs.
         kernels: each distinct kernel: its task, the template and config that scheduled it, its function.
         calls: names of the kernels that `main` calls, in order.
         activation_bytes: planned memory for intermediate results and outputs, at its peak.
@@ -32,7 +33,7 @@ class Lowered:
         target: what it was compiled for.
     """
 
-    executable: relax.VMExecutable
+    executable: Any
     kernels: tuple[Scheduled, ...]
     calls: tuple[str, ...]
     activation_bytes: int
@@ -119,8 +120,8 @@ def _pipeline(recorded: list[int]) -> tvm.transform.Pass:
     )
 
 
-def planned_peak(function: relax.Function) -> int:
-    """The greatest sum of storages alive at once, in bytes, in a function whose storages are explicit."""
+def planned_peak(function: Any) -> int:
+    """The greatest sum of storages alive at once, in bytes, in a Relax function whose storages are explicit."""
     alive: dict[Any, int] = {}
     now = peak = 0
     for block in function.body.blocks:
@@ -131,7 +132,8 @@ def planned_peak(function: relax.Function) -> int:
             name = getattr(call.op, "name", "")
             if name == "relax.memory.alloc_storage":
                 size = 1
-                for dim in call.args[0].values:
+                shape: Any = call.args[0]
+                for dim in shape.values:
                     size *= int(dim)
                 alive[binding.var] = size
                 now += size
@@ -152,6 +154,6 @@ def export(lowered: Lowered, path: str | Path) -> None:
         EdgeIRError: the target is foreign and no compiler for it was found, or the linker failed.
     """
     try:
-        lowered.executable.export_library(str(path), fcompile=None)
+        lowered.executable.export_library(str(path), fcompile=linker_for(lowered.target))
     except (RuntimeError, OSError) as error:
         raise EdgeIRError("the shared library could not be linked", where=str(path), got=str(error)) from error

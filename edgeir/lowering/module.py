@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax, te
+from tvm import relax
 
 from edgeir.errors import EdgeIRError
 from edgeir.ir.graph import Graph, Node, Value
 from edgeir.ir.types import TensorType
+from edgeir.lowering import te
 from edgeir.lowering.compute.registry import physical
 from edgeir.lowering.compute.storage import carrier
 from edgeir.lowering.layouts import to_physical
@@ -103,7 +105,7 @@ class _Builder:
         self.block = relax.BlockBuilder()
         self.functions: dict[str, relax.GlobalVar] = {}
         self.variables: dict[Value, relax.Expr] = {}
-        self.constants: dict[tuple[str, ...], relax.Constant] = {}
+        self.constants: dict[tuple[str, ...], relax.Expr] = {}
         self.constant_bytes = 0
 
     def function(self, name: str, func: tvm.tirx.PrimFunc) -> relax.GlobalVar:
@@ -111,7 +113,7 @@ class _Builder:
             self.functions[name] = self.block.add_func(func.without_attr("global_symbol"), name)
         return self.functions[name]
 
-    def constant(self, array: np.ndarray, key: tuple[str, ...]) -> relax.Constant:
+    def constant(self, array: np.ndarray, key: tuple[str, ...]) -> relax.Expr:
         if key not in self.constants:
             array = np.ascontiguousarray(array).reshape(array.shape)
             self.constants[key] = relax.const(tvm.runtime.tensor(array))
@@ -144,7 +146,9 @@ class _Builder:
         function = self.function(scheduled.task.name, scheduled.kernel.func)
         arguments = [self.argument(step, i) for i in range(len(step.lowering.sources))]
         types = [tensor_type(value.type) for value in step.node.outputs]
-        result = self.block.emit(relax.call_tir(function, arguments, types if len(types) > 1 else types[0]))
+        result = self.block.emit(
+            relax.call_tir(function, relax.Tuple(arguments), types if len(types) > 1 else types[0])
+        )
         if len(types) == 1:
             self.variables[step.node.outputs[0]] = result
             return
@@ -153,7 +157,7 @@ class _Builder:
 
     def view(self, node: Node) -> None:
         source = node.input(0)
-        shape = physical(node.output.type)
+        shape: Any = physical(node.output.type)  # TVM's annotations ask for expressions; it takes integers
         self.variables[node.output] = self.block.emit(relax.op.reshape(self.value(source), shape))
 
     def root(self, value: Value) -> Value:
@@ -173,7 +177,9 @@ class _Builder:
                 shape, dtype = physical(value.type), carrier(value.type.dtype)
                 name = f"copy_{dtype}_{'x'.join(map(str, shape))}"
                 function = self.function(name, copy_function(shape, dtype, name))
-                expression = self.block.emit(relax.call_tir(function, [expression], tensor_type(value.type)))
+                expression = self.block.emit(
+                    relax.call_tir(function, relax.Tuple([expression]), tensor_type(value.type))
+                )
             taken.add(root)
             results.append(expression)
         return results
@@ -188,7 +194,8 @@ def copy_function(shape: tuple[int, ...], dtype: str, name: str) -> tvm.tirx.Pri
 
 def tensor_type(type: TensorType) -> relax.TensorType:
     """The Relax type of a value: physical shape, carrier element type."""
-    return relax.TensorType(physical(type), carrier(type.dtype))
+    shape: Any = physical(type)
+    return relax.TensorType(shape, carrier(type.dtype))
 
 
 def _digest(array: np.ndarray) -> str:

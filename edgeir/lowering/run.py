@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tvm
@@ -12,6 +13,16 @@ from edgeir.ir.evaluate import check_inputs
 from edgeir.ir.graph import Graph
 from edgeir.lowering.build import Lowered
 from edgeir.lowering.layouts import to_logical, to_physical
+
+
+def virtual_machine(executable: Any) -> Any:
+    """TVM's Relax virtual machine on the CPU.
+
+    Args:
+        executable: what `build` made, or a loaded `tvm.runtime.Module`.
+    """
+    device: Any = tvm.cpu()
+    return relax.VirtualMachine(executable, device)
 
 
 class Runner:
@@ -24,7 +35,7 @@ class Runner:
 
     def __init__(self, graph: Graph, lowered: Lowered) -> None:
         self.graph = graph
-        self._machine = relax.VirtualMachine(lowered.executable, tvm.cpu())
+        self._machine = virtual_machine(lowered.executable)
         self._main = self._machine["main"]
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tvm import te
 
 from edgeir.errors import EdgeIRError
 from edgeir.ir.graph import Graph, Node, Value
 from edgeir.ir.op import Pattern
 from edgeir.ir.types import TensorType
+from edgeir.lowering import te
 from edgeir.lowering.compute.apply import apply
 from edgeir.lowering.compute.convolution import add_bias
 from edgeir.lowering.compute.registry import Call, physical

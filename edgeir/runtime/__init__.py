@@ -2,7 +2,8 @@
 
 from edgeir.runtime.artifact import Artifact
 from edgeir.runtime.golden import OutputReport, VerifyReport, verify
+from edgeir.runtime.machine import Machine
 from edgeir.runtime.manifest import Manifest, TensorSpec
 from edgeir.runtime.session import Session
 
-__all__ = ["Artifact", "Manifest", "OutputReport", "Session", "TensorSpec", "VerifyReport", "verify"]
+__all__ = ["Artifact", "Machine", "Manifest", "OutputReport", "Session", "TensorSpec", "VerifyReport", "verify"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeir import targets
 from edgeir.errors import ArtifactError
 from edgeir.runtime.dtypes import carrier_dtype, numpy_dtype
 from edgeir.runtime.library import installed_versions
+from edgeir.runtime.machine import Machine, check_machine, this_machine
 from edgeir.runtime.manifest import FORMAT, Manifest, TensorSpec
 
 LIBRARY = "model.so"
@@ -96,42 +95,16 @@ class Artifact:
                     hint=_COPY_AGAIN,
                 )
 
-    def check_machine(self) -> None:
-        """Compare the target with this machine's system, architecture and CPU features.
+    def check_machine(self, machine: Machine | None = None) -> None:
+        """Compare the target with a machine's system, architecture, CPU features and versions of TVM's runtime.
+
+        Args:
+            machine: the machine; the one that this process runs on if None.
 
         Raises:
-            ArtifactError: the code could not run here.
+            ArtifactError: the code could not run there.
         """
-        target = self.manifest.target
-        here = targets.host_architecture()
-        if target.architecture != here:
-            raise ArtifactError(
-                "The artifact was made for another architecture.",
-                where=str(self.path),
-                expected=f"{target.architecture} (target {target.name}, {target.triple})",
-                got=here,
-                hint=f"compile the model for this machine, or use a machine with {target.architecture}",
-            )
-        system = platform.system().lower()
-        wanted = _system_of(target.triple)
-        if wanted and wanted != system:
-            raise ArtifactError(
-                "The artifact was made for another operating system.",
-                where=str(self.path),
-                expected=f"{wanted} (target {target.name}, {target.triple})",
-                got=system,
-                hint="compile the model for this machine",
-            )
-        required = self.manifest.required_features
-        missing = sorted(set(required) - targets.cpu_features()) if required else []
-        if missing:
-            raise ArtifactError(
-                f"This machine's CPU lacks {', '.join(missing)}, which the artifact's code uses.",
-                where=str(self.path),
-                expected=f"a CPU with {', '.join(required)} (target {target.name})",
-                got=f"a CPU without {', '.join(missing)}",
-                hint="compile the model for a target that this machine has, such as --target host",
-            )
+        check_machine(self.manifest, str(self.path), machine or this_machine(self.manifest))
 
     def load_golden(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """The golden inputs and the outputs that they should give, by name.
@@ -218,14 +191,6 @@ def _sha256(path: Path) -> str:
         raise ArtifactError(
             f"The artifact's {path.name} cannot be read.", where=str(path), got=error.strerror, hint=_COPY_AGAIN
         ) from error
-
-
-def _system_of(triple: str) -> str:
-    """`platform.system()` in lower case for an LLVM triple; "" where the triple does not say."""
-    for word, system in (("linux", "linux"), ("darwin", "darwin"), ("macos", "darwin"), ("windows", "windows")):
-        if word in triple:
-            return system
-    return ""
 
 
 def _refuse_foreign(folder: Path) -> None:

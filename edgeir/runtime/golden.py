@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeir.errors import EdgeIRError
+from edgeir.runtime.manifest import Manifest
 from edgeir.runtime.session import Session
 
 TOLERANCES: Mapping[str, float] = {
@@ -17,7 +18,9 @@ TOLERANCES: Mapping[str, float] = {
     "float16": 1e-2,
     "bfloat16": 5e-2,
     "float8_e4m3fn": 1e-1,
+    "float8_e4m3fnuz": 1e-1,
     "float8_e5m2": 2e-1,
+    "float8_e5m2fnuz": 2e-1,
 }
 """Largest error relative to the output's range, by dtype; other dtypes must agree exactly."""
 
@@ -82,16 +85,34 @@ def verify(path: str | os.PathLike[str], threads: int | None = None, tolerance: 
         ArtifactError: the artifact is damaged or made for another machine.
         EdgeIRError: an argument is out of range.
     """
-    if tolerance is not None and not tolerance >= 0:
-        raise EdgeIRError("A tolerance is a number ≥ 0.", where="tolerance", got=tolerance)
+    check_tolerance(tolerance)
     session = Session(path, threads)
     inputs, golden = session.artifact.load_golden()
-    results = session.run(inputs)
-    reports = []
-    for spec in session.outputs:
-        allowed = TOLERANCES.get(spec.dtype, 0.0) if tolerance is None else float(tolerance)
-        reports.append(compare(spec.name, spec.dtype, results[spec.name], golden[spec.name], allowed))
-    return VerifyReport(tuple(reports))
+    return compare_outputs(session.manifest, session.run(inputs), golden, tolerance)
+
+
+def check_tolerance(tolerance: float | None) -> None:
+    """Raise EdgeIRError unless `tolerance` is None or a number ≥ 0."""
+    if tolerance is not None and not tolerance >= 0:
+        raise EdgeIRError("A tolerance is a number ≥ 0.", where="tolerance", got=tolerance)
+
+
+def compare_outputs(
+    manifest: Manifest, results: Mapping[str, np.ndarray], golden: Mapping[str, np.ndarray], tolerance: float | None
+) -> VerifyReport:
+    """Compare outputs by name with the golden ones; `TOLERANCES` where `tolerance` is None."""
+    return VerifyReport(
+        tuple(
+            compare(
+                spec.name,
+                spec.dtype,
+                results[spec.name],
+                golden[spec.name],
+                TOLERANCES.get(spec.dtype, 0.0) if tolerance is None else float(tolerance),
+            )
+            for spec in manifest.outputs
+        )
+    )
 
 
 def compare(name: str, dtype: str, got: np.ndarray, golden: np.ndarray, tolerance: float) -> OutputReport:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeir.errors import ArtifactError
-from edgeir.runtime.dtypes import carrier_dtype, numpy_dtype
+from edgeir.runtime.dtypes import FOUR_BITS, carrier_dtype, numpy_dtype
 
 _CPU = 1  # DLPack's device type
 _POOLED_ALLOCATOR = 2  # of the Relax virtual machine: memory freed by one run serves the next
@@ -95,26 +95,26 @@ def _fresh_name(path: Path) -> Iterator[str]:
 
 
 def allocate(dtype: str, shape: tuple[int, ...]) -> tuple[Any, np.ndarray]:
-    """A tensor of TVM and a numpy array over the same memory, aligned as TVM's kernels assume (64 bytes)."""
+    """A tensor of TVM for an element type, and a numpy array over its memory, to which arrays of that type are assigned.
+
+    The memory is aligned as TVM's kernels assume (64 bytes).
+    """
     runtime = tvm_runtime()
     allocate_tensor = runtime.get_global_func("runtime.TVMTensorAllocWithScope")
-    carrier, wanted = carrier_dtype(dtype), numpy_dtype(dtype)
+    carrier = carrier_dtype(dtype)
     tensor = allocate_tensor(runtime.Shape(shape), runtime.dtype(carrier.name), runtime.device("cpu", 0), None)
     array = np.from_dlpack(tensor)
     array[...] = 0
-    if carrier == wanted:
-        return tensor, array
-    view = runtime.get_global_func("runtime.TVMTensorCreateView")
-    return view(tensor, runtime.Shape(shape), runtime.dtype(dtype), 0), array.view(wanted)
+    # The spare bits of numpy's 4-bit integers are open, so those are assigned by value, not by their bytes.
+    return tensor, array if dtype in FOUR_BITS else array.view(numpy_dtype(dtype))
 
 
 def reader(dtype: str) -> Callable[[Any], np.ndarray]:
-    """A function that copies a tensor of TVM of this element type into a numpy array of its own memory."""
+    """A function that copies a tensor of TVM that holds this element type into a numpy array of its own memory."""
     carrier, wanted = carrier_dtype(dtype), numpy_dtype(dtype)
     from_dlpack, copy = np.from_dlpack, np.array
     if carrier == wanted:
         return lambda tensor: copy(from_dlpack(tensor))
-    runtime = tvm_runtime()
-    view = runtime.get_global_func("runtime.TVMTensorCreateView")
-    shape, carried = runtime.Shape, runtime.dtype(carrier.name)
-    return lambda tensor: copy(from_dlpack(view(tensor, shape(tensor.shape), carried, 0))).view(wanted)
+    if dtype in FOUR_BITS:
+        return lambda tensor: from_dlpack(tensor).astype(wanted)
+    return lambda tensor: copy(from_dlpack(tensor)).view(wanted)

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeir.errors import ArtifactError, EdgeIRError
 from edgeir.runtime.artifact import Artifact
-from edgeir.runtime.dtypes import numpy_dtype
+from edgeir.runtime.dtypes import carrier_dtype, numpy_dtype
 from edgeir.runtime.library import Library, allocate, reader
 from edgeir.runtime.manifest import Manifest, TensorSpec
 from edgeir.runtime.threads import checked_threads, use_threads
@@ -126,7 +126,7 @@ class Session:
         # A main with one output may return it with or without a tuple around.
         bare = hasattr(result, "dtype")
         got = [f"{tensor.dtype}{list(tensor.shape)}" for tensor in ([result] if bare else result)]
-        expected = [f"{spec.dtype}{list(spec.shape)}" for spec in self.outputs]
+        expected = [f"{carrier_dtype(spec.dtype).name}{list(spec.shape)}" for spec in self.outputs]
         if got != expected:
             raise ArtifactError(
                 "The library's outputs do not match its manifest.",

@@ -33,7 +33,9 @@ def sample() -> Graph:
     builder = Builder("sample")
     x = builder.input("x", "float32[N, 3, 8, 8]")
     w = builder.constant(np.full((4, 3, 3, 3), 0.5, np.float32))
-    y = builder.conv(x, w, np.float32([1, -2, np.inf, 0.1]), strides=(2, 2), padding=(1,) * 4, dilations=(1, 1))
+    y = builder.conv(
+        x, w, np.array([1, -2, np.inf, 0.1], np.float32), strides=(2, 2), padding=(1,) * 4, dilations=(1, 1)
+    )
     y = builder.clip(
         builder.max_pool(y, kernel=(2, 2), strides=(2, 2), padding=(0,) * 4, dilations=(1, 1)), minimum=0.0
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_replacing_a_node_by_a_new_one() -> None:
     inputs = random_inputs(graph)
     expected = evaluate(graph, inputs)
     old = node(graph, "a")
-    zero = graph.add_constant(np.float32(0))
+    zero = graph.add_constant(np.array(0, np.float32))
     new = graph.add_node("maximum", [graph.value("x"), zero], before=old)
     graph.replace_node(old, [new.output])
     graph.verify()
@@ -166,7 +167,7 @@ def test_many_insertions_at_one_place_renumber() -> None:
         before = graph.add_node("abs", [x], before=before)
     graph.verify()
     nodes = list(graph.nodes)
-    assert all(graph.comes_before(a, b) for a, b in zip(nodes, nodes[1:], strict=False))
+    assert all(graph.comes_before(a, b) for a, b in itertools.pairwise(nodes))
 
 
 def test_moving_keeps_the_order_valid() -> None:

@@ -100,7 +100,7 @@ def test_observer_sees_every_result() -> None:
     graph = builder.outputs(y=builder.neg(builder.relu(x, name="a"), name="b"), x=x)
     seen: dict[str, list[float]] = {}
     results = evaluate(
-        graph, {"x": np.float32([-1, 2])}, lambda value, array: seen.update({value.name: array.tolist()})
+        graph, {"x": np.array([-1, 2], np.float32)}, lambda value, array: seen.update({value.name: array.tolist()})
     )
     assert seen == {"a": [0.0, 2.0], "b": [0.0, -2.0]}
     assert results["x"].tolist() == [-1, 2]

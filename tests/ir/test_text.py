@@ -98,10 +98,10 @@ def test_symbolic_dimensions_read_back() -> None:
 def fused_graph() -> Graph:
     body = Builder("multiply add")
     a, b = body.input("a", "float32[2, 3]"), body.input("b", "float32[3]")
-    inner = body.outputs(r=body.relu(body.add(body.mul(a, np.float32([2.5])), b)))
+    inner = body.outputs(r=body.relu(body.add(body.mul(a, np.array([2.5], np.float32)), b)))
     builder = Builder("outer")
     x = builder.input("x", "float32[2, 3]")
-    weight = builder.constant(np.float32([1, 2, 3]))
+    weight = builder.constant(np.array([1, 2, 3], np.float32))
     graph = builder.outputs(y=builder.tanh(builder.fused(x, weight, body=inner, anchor="mul")))
     return graph
 

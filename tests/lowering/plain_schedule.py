@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tvm import te
-
+from edgeir.lowering import te
 from edgeir.lowering.module import Scheduled
 from edgeir.schedules.task import Kernel, Task
 

@@ -8,13 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeir.passes  # noqa: F401 (registers the passes)
-from edgeir.errors import EdgeIRError
 from edgeir.ir import Graph, parse_graph, print_graph
 from edgeir.ir.evaluate import evaluate
 from edgeir.ir.storage import large_constants
 from edgeir.passes.pipelines import default_pipeline, simplification_pipeline
 from edgeir.passmanager import PassContext, Pipeline, registered_passes
-from edgeir.targets import Target, lookup
+from edgeir.targets import lookup
 from tests.strategies import assert_outputs_close, graphs, random_inputs
 
 LOSSY = frozenset[str]()

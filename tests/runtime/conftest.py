@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeir.runtime import Artifact, Manifest, Session, TensorSpec
-from edgeir.runtime.dtypes import numpy_dtype
+from edgeir.runtime.dtypes import carrier_dtype, numpy_dtype
 from edgeir.targets import host
 
 Array = np.ndarray
@@ -22,7 +22,7 @@ def export(path: Path, inputs: list[TensorSpec], body: Callable) -> Path:
     from tvm import relax
 
     builder = relax.BlockBuilder()
-    types = [relax.TensorType(spec.shape, spec.dtype) for spec in inputs]  # pyright: ignore[reportArgumentType]
+    types = [relax.TensorType(spec.shape, carrier_dtype(spec.dtype).name) for spec in inputs]  # pyright: ignore[reportArgumentType]
     variables = [relax.Var(f"x{index}", kind) for index, kind in enumerate(types)]
     with builder.function("main", variables):
         with builder.dataflow():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from tvm import te
 
 from edgeir.ir.types import TensorType
+from edgeir.lowering import te
 from edgeir.lowering.compute.registry import Call, find_compute
 from edgeir.lowering.compute.storage import computed, decoder, encode, stored
 from edgeir.lowering.compute.tables import Tables

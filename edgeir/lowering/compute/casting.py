@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.arithmetic import integer_range
 from edgeir.lowering.compute.elementwise import element
 from edgeir.lowering.compute.expressions import (

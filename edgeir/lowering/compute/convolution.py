@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import Expression, constant
 from edgeir.lowering.compute.registry import Call, compute, fixed
 from edgeir.lowering.compute.windows import Channels, pad_spatial, reach_beyond

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import Expression, cast, constant, maximum, minimum, select
 from edgeir.lowering.compute.registry import Call, compute
 

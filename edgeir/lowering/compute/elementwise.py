@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 
 from edgeir.ir.types import TensorType, parse_layout
+from edgeir.lowering import te
 from edgeir.lowering.compute import arithmetic
 from edgeir.lowering.compute.expressions import (
     Expression,

@@ -6,7 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from tvm import te, tirx
+import tvm.te
+from tvm import tirx
+
+from edgeir.lowering import te
 
 Expression = Any
 """A TIR expression (`tirx.PrimExpr`); TVM's Python types do not tell more."""
@@ -44,7 +47,7 @@ def constant(value: Any, dtype: str) -> Expression:
 
 def dtype_of(expression: Expression) -> str:
     """The element type of an expression or a tensor."""
-    return str(expression.dtype if isinstance(expression, te.Tensor) else expression.expr_ty())
+    return str(expression.dtype if isinstance(expression, tvm.te.Tensor) else expression.expr_ty())
 
 
 def constant_value(expression: Expression) -> float | int | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from tvm import te
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import cast
 from edgeir.lowering.compute.registry import Call, compute
 

@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
+
+from edgeir.lowering import te
 
 Body = Callable[[Sequence[Any], Sequence[Any]], None]
 """Writes statements; given the inputs and outputs as flat buffers, indexed in row-major order."""
@@ -33,9 +35,10 @@ def loop_nest(
                 body([T.buffer_proxy(b) for b in ins], [T.buffer_proxy(b) for b in outs])
             return builder.get()
 
-    buffers_in = [tirx.decl_buffer(t.shape, t.dtype, f"{name}_in{i}", layout=None) for i, t in enumerate(inputs)]
+    declare: Callable[..., Any] = tirx.decl_buffer  # its annotations refuse the layout None
+    buffers_in = [declare(t.shape, t.dtype, f"{name}_in{i}", layout=None) for i, t in enumerate(inputs)]
     buffers_out = [
-        tirx.decl_buffer(list(shape), dtype, f"{name}_out{i}", layout=None)
+        declare(list(shape), dtype, f"{name}_out{i}", layout=None)
         for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True))
     ]
     results = te.extern(

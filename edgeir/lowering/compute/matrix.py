@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import te
-
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import Expression, constant
 from edgeir.lowering.compute.registry import Call, compute
 from edgeir.ops.matmul import parse_equation

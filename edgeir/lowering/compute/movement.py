@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 
 from edgeir.ir.types import TensorType, parse_layout
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import Expression, constant, dtype_of, flat_index, select, unravel
 from edgeir.lowering.compute.registry import Call, compute, fixed
 from edgeir.lowering.compute.storage import carrier

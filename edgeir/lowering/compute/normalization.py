@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.elementwise import read
 from edgeir.lowering.compute.expressions import Expression, constant
 from edgeir.lowering.compute.registry import Call, compute

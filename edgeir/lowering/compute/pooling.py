@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import Expression, constant, lowest
 from edgeir.lowering.compute.registry import Call, compute
 from edgeir.lowering.compute.windows import pad_spatial, reach_beyond
@@ -72,8 +73,8 @@ def average_pool(call: Call) -> te.Tensor:
                 continue
             start = index[2 + axis] * s - b
             # Positions j with low ≤ start + j·d < high.
-            first = tirx.max(tirx.floordiv(low - start + d - 1, d), 0)
-            last = tirx.min(tirx.floordiv(high - start + d - 1, d), k)
+            first: Expression = tirx.max(tirx.floordiv(low - start + d - 1, d), 0)
+            last: Expression = tirx.min(tirx.floordiv(high - start + d - 1, d), k)
             product = product * (last - first)
         return product
 

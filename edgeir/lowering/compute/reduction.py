@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 
 from edgeir.ir.types import parse_layout
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import (
     Expression,
     cast,

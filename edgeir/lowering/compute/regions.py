@@ -7,9 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import Expression, cast, constant, maximum, select
 from edgeir.lowering.compute.loops import loop_nest
 from edgeir.lowering.compute.registry import Call, compute
@@ -53,7 +54,8 @@ def roi_align(call: Call) -> te.Tensor:
                         )
                         result[0] = result[0] + value if average else maximum(result[0], value)
                 total = counts[0] * counts[1]
-                mean = result[0] / tirx.max(total, 1).astype(_WIDE)
+                divisor: Expression = tirx.max(total, 1)
+                mean = result[0] / divisor.astype(_WIDE)
                 sampled = select(total > 0, mean if average else result[0], _wide(0))
                 y[((region * channels + channel) * bins[0] + row) * bins[1] + column] = cast(sampled, call.dtype)
 
@@ -77,12 +79,13 @@ def _neighbours(
     size: int, place: Expression, sample: Expression, start: Expression, step: Expression, count: Expression
 ) -> list[tuple[Expression, Expression]]:
     """The two elements next to a sample along one axis, and their weights."""
-    offset = (sample.astype(_WIDE) + _wide(0.5)) / tirx.max(count, 1).astype(_WIDE)
+    samples: Expression = tirx.max(count, 1)
+    offset = (sample.astype(_WIDE) + _wide(0.5)) / samples.astype(_WIDE)
     position = start + step * (place.astype(_WIDE) + offset)
     # Beyond one element outside the map a sample is zero; nearer, it takes the border.
     inside = tirx.all(position >= _wide(-1), position <= _wide(size))
-    limited = tirx.max(_wide(0), tirx.min(_wide(size - 1), position))
-    low = tirx.max(tirx.min(tirx.floor(limited).astype("int32"), size - 1), 0)
+    limited: Expression = tirx.max(_wide(0), tirx.min(_wide(size - 1), position))
+    low: Expression = tirx.max(tirx.min(tirx.floor(limited).astype("int32"), size - 1), 0)
     fraction = limited - low.astype(_WIDE)
     return [
         (low, select(inside, _wide(1) - fraction, _wide(0))),

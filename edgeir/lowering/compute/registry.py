@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tvm import te
 
 from edgeir.errors import EdgeIRError, UnsupportedModelError
 from edgeir.ir.dims import SymbolicDim
 from edgeir.ir.types import TensorType
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import constant
 from edgeir.lowering.compute.tables import Tables
 

@@ -7,8 +7,9 @@ import math
 from typing import Any
 
 import numpy as np
-from tvm import te, tirx
+from tvm import tirx
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.arithmetic import integer_range
 from edgeir.lowering.compute.casting import saturated
 from edgeir.lowering.compute.expressions import (

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tvm import te
 from tvm.script.ir_builder import tirx as T
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import constant
 from edgeir.lowering.compute.loops import around, loop_nest
 from edgeir.lowering.compute.registry import Call, compute

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import Expression, cast, dtype_of, flat_index, maximum, minimum, unravel
 from edgeir.lowering.compute.indexing import position_of
 from edgeir.lowering.compute.loops import loop_nest

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import (
     Expression,
     constant,
@@ -88,7 +89,7 @@ def _merge(
     with T.serial(0, outer) as o, T.serial(0, inner) as i, T.serial(0, size) as e:
         run = tirx.floordiv(e, width)
         left = tirx.floormod(run, 2) == 0
-        begin = tirx.min(select(left, (run + 1) * width, (run - 1) * width), size)
+        begin: Expression = tirx.min(select(left, (run + 1) * width, (run - 1) * width), size)
         end = tirx.min(begin + width, size)
         own = source[at(o, current[at(o, e, i)], i)]
         bounds[0] = begin
@@ -127,7 +128,7 @@ def _sort_key(x: Expression) -> Expression:
     if not is_float(dtype):
         return x
     whole = "int64" if dtype == "float64" else "int32"
-    bits = tirx.reinterpret(whole, x)
+    bits: Expression = tirx.reinterpret(whole, x)
     magnitude = constant(2**63 - 1 if whole == "int64" else 2**31 - 1, whole)
     mirrored = select(bits < 0, bits ^ magnitude, bits)
     return select(is_nan(x), magnitude, select(x == constant(0, dtype), constant(0, whole), mirrored))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from tvm import te
+
+from edgeir.lowering import te
 
 
 @dataclass

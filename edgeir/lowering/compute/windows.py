@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import te, tirx
+from tvm import tirx
 
 from edgeir.ir.types import TensorType, parse_layout
+from edgeir.lowering import te
 from edgeir.lowering.compute.expressions import Expression, constant
 from edgeir.lowering.compute.registry import fixed
 
