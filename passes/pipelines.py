@@ -24,7 +24,7 @@ def default_pipeline(target: Any = None) -> Pipeline:
     """From an imported graph to one whose nodes are kernels.
 
     Args:
-        target: the target; without one, layouts stay plain.
+        target: the target; without one, or on a GPU, layouts stay plain.
     """
-    layouts = "" if target is None else "assign-layouts,"
+    layouts = "" if target is None or target.gpu is not None else "assign-layouts,"
     return simplification_pipeline(target) + Pipeline(f"decompose-conv-transpose,{_CLEAN},{layouts}fuse-operators")

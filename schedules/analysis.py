@@ -17,7 +17,7 @@ from edgeir.schedules.tir_types import AnyBlock, AnyBuffer, AnySchedule
 _SPATIAL, _REDUCE = tirx.IterVar.DataPar, tirx.IterVar.CommReduce
 
 # Rough cycles of one scalar operation, beside 1 for an addition.
-_CALL_COST = {"if_then_else": 1, "likely": 0, "reinterpret": 0}
+_CALL_COST = {"if_then_else": 1, "likely": 0, "reinterpret": 0, "isnan": 2}
 _LIBRARY_CALL_COST = 20
 _DIVISION_COST = 5
 
@@ -184,7 +184,7 @@ def branches_jointly(block: AnyBlock, variables: Sequence[tirx.Var]) -> bool:
 _KNOWN_VECTOR_CALLS = (
     "if_then_else", "exp", "tanh", "erf", "sigmoid", "sqrt", "rsqrt", "fabs",
     "floor", "ceil", "likely", "round", "trunc", "nearbyint", "log", "pow", "reinterpret",
-    "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right", "cos",
+    "isnan", "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right", "cos",
     "sin",
 )  # fmt: skip
 

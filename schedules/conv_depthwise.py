@@ -25,6 +25,7 @@ from edgeir.schedules.conv_stages import (
     block_name,
     check_config,
     inline_epilogue,
+    kernel_function,
     new_schedule,
     producers_of_accumulation,
     reduce_axis,
@@ -144,7 +145,11 @@ class ConvDepthwise:
         schedule_tile(schedule, problem, tile, band, copied)
         band_in = (band - 1) * problem.strides[0] + (problem.kernel[0] - 1) * problem.dilations[0] + 1
         workspace = 4 * band_in * problem.padded_extent(1) * problem.out_block * target.cores if copied else 0
-        return Kernel(func=schedule.mod["main"], pack={index: pack_weight(problem)}, workspace_bytes=workspace)
+        return Kernel(
+            func=kernel_function(schedule, problem, target),
+            pack={index: pack_weight(problem)},
+            workspace_bytes=workspace,
+        )
 
 
 def band_rows(problem: ConvProblem, target: Target) -> int:

@@ -27,7 +27,14 @@ from edgeir.schedules.conv_dense import (
     schedule_rows,
 )
 from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
-from edgeir.schedules.conv_stages import check_config, new_schedule, schedule_copies, workspace_bytes, zero_padded
+from edgeir.schedules.conv_stages import (
+    check_config,
+    kernel_function,
+    new_schedule,
+    schedule_copies,
+    workspace_bytes,
+    zero_padded,
+)
 from edgeir.schedules.register_tile import choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
@@ -114,7 +121,7 @@ class ConvDirect:
         else:
             schedule_rows(schedule, problem, block, blocks, (rows, columns), outer)
         return Kernel(
-            func=schedule.mod["main"],
+            func=kernel_function(schedule, problem, target),
             pack={index: pack_weight(problem, block, blocks)},
             workspace_bytes=workspace_bytes(problem, task.anchor_inputs[0].shape),
         )

@@ -27,6 +27,7 @@ from edgeir.schedules.conv_stages import (
     TirSchedule,
     check_config,
     inline_what_can_be,
+    kernel_function,
     new_schedule,
     reduce_axis,
     schedule_copies,
@@ -152,7 +153,7 @@ class ConvFallback:
             schedule_width(schedule, problem, tile)
         size = np.dtype(task.anchor_output.dtype).itemsize
         return Kernel(
-            func=schedule.mod["main"],
+            func=kernel_function(schedule, problem, target),
             pack={} if index is None else {index: pack_weight(problem, vector)},
             workspace_bytes=sum(size * math.prod(static_shape(t)) for t in buffers),
         )

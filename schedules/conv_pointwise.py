@@ -21,7 +21,7 @@ from edgeir.schedules.conv_dense import (
     schedule_pixels,
 )
 from edgeir.schedules.conv_problem import conv_problem, is_plain_float_conv
-from edgeir.schedules.conv_stages import check_config, new_schedule, schedule_copies
+from edgeir.schedules.conv_stages import check_config, kernel_function, new_schedule, schedule_copies
 from edgeir.schedules.register_tile import choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
@@ -98,4 +98,6 @@ class ConvPointwise:
         schedule_copies(schedule, parallel=True)
         tile, chunk = int(config["tile_pixels"]), int(config["chunk_pixels"])
         schedule_pixels(schedule, problem, blocks, tile, chunk, str(config["outer"]))
-        return Kernel(func=schedule.mod["main"], pack={index: pack_weight(problem, block, blocks)})
+        return Kernel(
+            func=kernel_function(schedule, problem, target), pack={index: pack_weight(problem, block, blocks)}
+        )

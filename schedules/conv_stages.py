@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import tvm_ffi
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from edgeir.errors import EdgeIRError
 from edgeir.schedules.conv_problem import ConvProblem
+from edgeir.schedules.loops import worth_threads
 from edgeir.schedules.task import Task
 from edgeir.schedules.template import Config
+from edgeir.schedules.tir_types import AnyFunc
+from edgeir.targets.target import Target
 
 TirSchedule: TypeAlias = Any
 """A `tvm.s_tir.Schedule`, whose annotations are wrong for variadic arguments."""
@@ -68,9 +73,9 @@ def zero_padded(x: te.Tensor, problem: ConvProblem, first_spatial: int = 2) -> t
             begin, extent = problem.pads_begin[axis], problem.in_spatial[axis]
             position[place] = index[place] - begin
             if begin:
-                inside.append(index[place] >= begin)
+                inside.append(tirx.likely(index[place] >= begin))
             if problem.padded_extent(axis) > begin + extent:
-                inside.append(index[place] < begin + extent)
+                inside.append(tirx.likely(index[place] < begin + extent))
         return tirx.if_then_else(tirx.all(*inside), x(*position), tirx.const(0.0, str(x.dtype)))
 
     return stage(shape, element, name=PAD)
@@ -96,6 +101,23 @@ def new_schedule(task: Task, placeholders: Sequence[te.Tensor], outputs: Sequenc
     """A schedule of the kernel whose PrimFunc carries the task's name."""
     func: Any = te.create_prim_func([*placeholders, *outputs])
     return Schedule(func.with_attr("global_symbol", task.name), error_render_level="fast")
+
+
+def kernel_function(schedule: TirSchedule, problem: ConvProblem, target: Target) -> AnyFunc:
+    """The scheduled function; its parallel loops made serial where the work would not pay for waking threads."""
+    func = schedule.mod["main"]
+    macs = problem.batch * problem.pixels * problem.out_channels * problem.in_group * math.prod(problem.kernel)
+    if target.kind != "llvm" or worth_threads(macs / target.lanes(32), target):
+        return func
+
+    def serial(loop: Any) -> Any:
+        if loop.kind != tirx.ForKind.PARALLEL:
+            return loop
+        return tirx.For(
+            loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body, None, loop.annotations, loop.step
+        )
+
+    return tvm_ffi.structural_map(func, ((tirx.For, serial),))
 
 
 def block_name(schedule: TirSchedule, block: SBlockRV) -> str:
@@ -162,7 +184,18 @@ def schedule_copies(schedule: TirSchedule, parallel: bool) -> None:
         loops = schedule.get_loops(block)
         if not loops:
             continue
-        schedule_elementwise(schedule, loops, parallel)
+        if block_name(schedule, block) == PAD and len(loops) == 4:
+            schedule_plain_padding(schedule, loops, parallel)
+        else:
+            schedule_elementwise(schedule, loops, parallel)
+
+
+def schedule_plain_padding(schedule: TirSchedule, loops: Sequence[LoopRV], parallel: bool) -> None:
+    """Copies rows of a plain image: what lies inside is cut from the zeros around it, and left to LLVM as a copy."""
+    n, c, h, w = loops
+    if parallel:
+        schedule.parallel(schedule.fuse(n, c, h))
+    schedule.annotate(w, "pragma_loop_partition_hint", 1)
 
 
 def schedule_elementwise(schedule: TirSchedule, loops: Sequence[LoopRV], parallel: bool, lanes: int = 16) -> None:

@@ -28,6 +28,7 @@ from edgeir.schedules.conv_stages import (
     block_name,
     check_config,
     inline_epilogue,
+    kernel_function,
     new_schedule,
     producers_of_accumulation,
     reduce_axis,
@@ -237,7 +238,7 @@ class ConvWinograd:
         channels = problem.in_blocks * problem.in_block + problem.out_blocks * problem.out_block
         padded = 4 * problem.batch * problem.in_blocks * problem.in_block * (rows * m + 2) * (columns * m + 2)
         return Kernel(
-            func=schedule.mod["main"],
+            func=kernel_function(schedule, problem, target),
             pack={index: pack_weight(problem, m, blocks)},
             workspace_bytes=padded + tile_bytes * channels,
         )

@@ -24,12 +24,50 @@ def bound_loop_nests(func: AnyFunc, threads: int) -> AnyFunc:
         func: its other stages are bound already.
         threads: threads of a block for a parallel loop.
     """
-    return _on_stages(func, lambda stage: _bound_nest(stage, threads) if _is_loop_nest(stage) else stage)
+    return private_scratch(
+        _on_stages(func, lambda stage: _bound_nest(stage, threads) if _is_loop_nest(stage) else stage)
+    )
 
 
 def in_one_thread(func: AnyFunc) -> AnyFunc:
     """The function with every stage in a single thread: correct for everything, and slow."""
-    return _on_stages(func, lambda stage: _one_thread(_serial(stage)))
+    return private_scratch(_on_stages(func, lambda stage: _one_thread(_serial(stage))))
+
+
+def private_scratch(func: AnyFunc) -> AnyFunc:
+    """The function with buffers that a single launch uses in the memory of each thread.
+
+    TVM allocates such a buffer inside the kernel, where there is no global memory. No iteration of a parallel loop
+    reads what another has written, so a copy for each thread serves.
+    """
+    if not isinstance(func.body, SBlockRealize):
+        return func
+    launches = _launches(func.body)
+    for buffer in list(func.body.block.alloc_buffers):
+        users = [launch for launch in launches if analysis.uses(launch, buffer)]
+        if len(users) == 1 and buffer.scope() == "global":
+            func = _in_registers(func, buffer)
+    return func
+
+
+def _in_registers(func: AnyFunc, buffer: Any) -> AnyFunc:
+    local = tirx.decl_buffer(buffer.shape, buffer.dtype, buffer.name, scope="local")
+
+    def swap(variable: Any) -> Any:
+        return local if variable.same_as(buffer) else variable
+
+    return tvm_ffi.structural_map(func, ((tirx.Var, swap),))
+
+
+def _launches(root: Any) -> list[Any]:
+    """The outermost loops over blocks of threads."""
+    return [
+        node
+        for node in analysis.nodes(root)
+        if isinstance(node, tirx.For)
+        and node.thread_binding is not None
+        and str(node.thread_binding.thread_tag) == "blockIdx.x"
+    ]
 
 
 def _on_stages(func: AnyFunc, change: Callable[[Any], Any]) -> AnyFunc:

@@ -54,6 +54,8 @@ def _worth_inlining(schedule: AnySchedule, block: Any) -> bool:
             return False
         if analysis.is_reduction(consumer) and _hides_contiguity(body, consumer, repetition):
             return False
+        if analysis.is_reduction(consumer) and _reads_float16(body) and analysis.has_vector_dtypes(consumer):
+            return False  # converted once, the reduction runs in vectors
     return repetition <= 1.01 or (price <= _CHEAP and repetition <= 64)
 
 
@@ -62,6 +64,10 @@ def _hides_contiguity(producer: Any, consumer: Any, repetition: float) -> bool:
     if not producer.iter_vars or repetition <= 1.01:
         return False
     return analysis.branches_on(producer, producer.iter_vars[-1].var)
+
+
+def _reads_float16(body: Any) -> bool:
+    return any(str(access.buffer.dtype) == "float16" for access in analysis.loads(body))
 
 
 def inline_injective(schedule: AnySchedule, keep: frozenset[str] = frozenset()) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from tvm import tirx
 
 from edgeir.schedules import analysis
+from edgeir.schedules.simplify import LINEAR
 from edgeir.schedules.tails import LANE_BOUND, OVERLAP, bound_lanes, overlap_tail, partition_tail
 from edgeir.schedules.tir_types import AnyBlock, AnySchedule
 from edgeir.targets.target import Target
@@ -76,6 +77,7 @@ def vectorize_spatial(schedule: AnySchedule, block: Any, depth: int, target: Tar
         tested = any(analysis.branches_on(body, axis) for axis in axes[-count:])
         if count > 1 and not tested:
             loops[-count:] = [schedule.fuse(*loops[-count:])]
+            schedule.annotate(block, LINEAR, count)
     last = loops[-1]
     moving = _axes_of_loop(schedule, block, last)
     if not any(analysis.uses(body.body.indices[-1], axis) for axis in moving):

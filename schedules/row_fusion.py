@@ -12,7 +12,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from edgeir.schedules import analysis, inlining, loops
-from edgeir.schedules.simplify import simplified_indices
+from edgeir.schedules.simplify import linear_accesses, simplified_indices
 from edgeir.schedules.tails import apply_lane_bounds, apply_overlaps, overlap_tail
 from edgeir.schedules.tir_types import AnyFunc, AnySchedule
 from edgeir.schedules.vector_math import hoisted_divisions, vectorizable_math
@@ -48,9 +48,9 @@ def _can_split_rows(func: AnyFunc, output: str, axis: int) -> bool:
         schedule.reorder(row_loop, *[loop for loop in schedule.get_loops(block) if not _same(schedule, loop, row_loop)])
         for producer in producers:
             schedule.compute_at(producer, row_loop)
-    except Exception:  # not a row axis: a stage has another shape
+        after = [analysis.iterations(schedule, producer) for producer in producers]
+    except Exception:  # not a row axis: a stage has another shape, or needs a part whose size changes with the row
         return False
-    after = [analysis.iterations(schedule, producer) for producer in producers]
     return all(new <= old for new, old in zip(after, before, strict=True))
 
 
@@ -59,14 +59,16 @@ def _same(schedule: AnySchedule, left: Any, right: Any) -> bool:
 
 
 def row_axes(func: AnyFunc, output: str) -> list[int]:
-    """The row axes of the output block, as positions among its spatial loops; unit axes are left out."""
+    """The row axes of the output block, as positions among its spatial loops.
+
+    Axes of length 1 are left out where there are others. Alone, one of them is a loop to put the stages of the only
+    row under.
+    """
     schedule: AnySchedule = Schedule(func)
     spatial = _spatial_loops(schedule, schedule.get_sblock(output))
-    return [
-        axis
-        for axis, loop in enumerate(spatial)
-        if analysis.extent(schedule, loop) > 1 and _can_split_rows(func, output, axis)
-    ]
+    units = [axis for axis, loop in enumerate(spatial) if analysis.extent(schedule, loop) == 1]
+    long = [axis for axis in range(len(spatial)) if axis not in units and _can_split_rows(func, output, axis)]
+    return long or [axis for axis in units[:1] if axis < len(spatial) - 1 and _can_split_rows(func, output, axis)]
 
 
 def _place_rows(schedule: AnySchedule, output: str, axes: list[int], lanes: int) -> list[Any]:
@@ -138,7 +140,7 @@ def schedule_stages(func: AnyFunc, target: Target) -> AnyFunc:
     for block in members:
         name = str(schedule.get(block).name_hint)
         _finish(schedule, block, depth, target, cycles.get(name, 0.0))
-    return vectorizable_math(apply_lane_bounds(apply_overlaps(schedule.mod["main"])))
+    return vectorizable_math(apply_lane_bounds(linear_accesses(apply_overlaps(schedule.mod["main"]))))
 
 
 def schedule_plainly(func: AnyFunc) -> AnyFunc:

@@ -9,6 +9,7 @@ from edgeir.schedules.conv_pointwise import ConvPointwise
 from edgeir.schedules.conv_winograd import ConvWinograd
 from edgeir.schedules.elementwise import Elementwise
 from edgeir.schedules.fallback import Fallback
+from edgeir.schedules.gpu_fallback import GpuFallback
 from edgeir.schedules.matmul_batched import MatmulBatched
 from edgeir.schedules.matmul_packed import MatmulPacked
 from edgeir.schedules.pooling import Pooling
@@ -32,17 +33,23 @@ CPU_TEMPLATES: tuple[Template, ...] = (
     Elementwise(),
     Fallback(),
 )
-"""In order of preference; the last one takes every task."""
+GPU_TEMPLATES: tuple[Template, ...] = (GpuFallback(),)
+"""In order of preference; the last one of each takes every task."""
 
 
 def templates_for(target: Target) -> tuple[Template, ...]:
     """The templates for a target, in order of preference."""
-    return CPU_TEMPLATES
+    return CPU_TEMPLATES if target.gpu is None else GPU_TEMPLATES
 
 
 def select(task: Task, target: Target) -> Template:
     """The first template that can schedule the task on the target."""
     return next(template for template in templates_for(target) if template.match(task, target))
+
+
+def matching(task: Task, target: Target) -> tuple[Template, ...]:
+    """Every template that can schedule the task on the target, in order of preference: what tuning chooses among."""
+    return tuple(template for template in templates_for(target) if template.match(task, target))
 
 
 def schedule(task: Task, target: Target, config: Config | None = None) -> Kernel:

@@ -8,10 +8,13 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Range
 from tvm.ir.expr import TensorLoad
-from tvm.s_tir.stmt import SBlock
+from tvm.s_tir.stmt import SBlock, SBlockRealize
 from tvm.sym import Analyzer
 
 from edgeir.schedules.tir_types import AnyBlock, AnyFunc
+
+LINEAR = "edgeir.linear"
+"""Block annotation: so many of the last axes come from one fused loop, and every access walks them as one run."""
 
 
 def simplified_indices(func: AnyFunc) -> AnyFunc:
@@ -48,6 +51,50 @@ def simplified_indices(func: AnyFunc) -> AnyFunc:
         )  # fmt: skip
 
     return tvm_ffi.structural_map(func, ((SBlock, rewrite),))
+
+
+def linear_accesses(func: AnyFunc) -> AnyFunc:
+    """The function with arguments read and written at `[…, 0, 0, e]` instead of `[…, e // bc, e % bc // c, e % c]`.
+
+    For blocks marked `LINEAR`. Arguments are contiguous, so both are the same address; but where a vector straddles
+    rows of `c` elements, TVM 0.27 does not put the quotients together again and gathers element by element.
+    """
+    arguments = list(func.params)
+
+    def rewrite(realize: Any) -> Any:
+        block = realize.block
+        if LINEAR not in block.annotations or not isinstance(block.body, tirx.BufferStore):
+            return realize
+        count = int(block.annotations[LINEAR])
+        last: Any = realize.iter_values[-1]
+        if not isinstance(last, tirx.FloorMod):
+            return realize  # whole vectors in each row: TVM simplifies that
+        run = last.a
+        axes = [axis.var for axis in block.iter_vars[-count:]]
+
+        def index(access: Any, indices: Any) -> list[Any] | None:
+            tail = list(indices)[-count:]
+            walks = len(tail) == count and all(
+                isinstance(i, tirx.Var) and i.same_as(axis) for i, axis in zip(tail, axes, strict=True)
+            )
+            if not walks or not any(access.same_as(buffer) for buffer in arguments):
+                return None
+            return [*list(indices)[:-count], *[tirx.IntImm(run.ty, 0)] * (count - 1), run]
+
+        def load(access: Any) -> Any:
+            indices = index(access.source, access.indices)
+            return access if indices is None else tirx.BufferLoad(access.source, indices)
+
+        value = tvm_ffi.structural_map(block.body.value, ((TensorLoad, load),))
+        written = index(block.body.buffer, block.body.indices)
+        body = tirx.BufferStore(block.body.buffer, value, block.body.indices if written is None else written)
+        changed = SBlock(
+            block.iter_vars, block.reads, block.writes, block.name_hint, body, block.init, block.alloc_buffers,
+            block.match_buffers, block.annotations,
+        )  # fmt: skip
+        return SBlockRealize(realize.iter_values, realize.predicate, changed)
+
+    return tvm_ffi.structural_map(func, ((SBlockRealize, rewrite),))
 
 
 def _is_unit(domain: Range) -> bool:

@@ -1,4 +1,4 @@
-"""Polynomial forms of float32 exp, tanh, erf and sigmoid, so that a vectorised loop holds no call to the C library.
+"""Arithmetic forms of float32 exp, tanh, erf, sigmoid and isnan, so that a vectorised loop holds no call to the C library.
 
 LLVM turns `exp` of a vector into one library call per lane. The forms here are plain arithmetic: correct to a few units
 in the last place, infinities and NaN included.
@@ -98,6 +98,13 @@ def erf(x: Expression) -> Expression:
     return _rational(x, _ERF_LIMIT, _ERF_NUMERATOR, _ERF_DENOMINATOR)
 
 
+def is_nan(x: Expression, bits: int) -> Expression:
+    """Whether a float32 or float64 scalar expression is NaN: a vector of `isnan` calls would be scalar code."""
+    dtype, infinity = f"int{bits}", {32: 0x7F800000, 64: 0x7FF0000000000000}[bits]
+    magnitude = tirx.reinterpret(dtype, x) & tirx.const((1 << (bits - 1)) - 1, dtype)
+    return magnitude > tirx.const(infinity, dtype)
+
+
 _FORMS: dict[str, Callable[[Expression], Expression]] = {
     "exp": exp,
     "tanh": tanh,
@@ -107,7 +114,7 @@ _FORMS: dict[str, Callable[[Expression], Expression]] = {
 
 
 def vectorizable_math(func: AnyFunc) -> AnyFunc:
-    """The function with every float32 exp, tanh, erf and sigmoid written as arithmetic."""
+    """The function with every float32 exp, tanh, erf, sigmoid and isnan written as arithmetic."""
 
     def replace(call: Call) -> Expression:
         form = _FORMS.get(call_name(call))

@@ -30,4 +30,5 @@ reduce_axis: Callable[..., Axis] = _te.reduce_axis
 comm_reducer: Callable[..., Reducer] = _te.comm_reducer
 sum: Callable[..., Any] = _te.sum
 max: Callable[..., Any] = _te.max
+min: Callable[..., Any] = _te.min
 create_prim_func: Callable[..., PrimFunc] = _te.create_prim_func

@@ -22,7 +22,7 @@ class Machine:
     """The machine that is to run an artifact.
 
     Attributes:
-        name: how sentences call it (`This machine`).
+        name: how sentences call it (`this machine`).
         architecture: as in `Target.architecture`; "" if it cannot be told.
         system: `platform.system()` in lower case; "" if it cannot be told.
         features: CPU features in the operating system's names; None if they cannot be told.
@@ -42,7 +42,7 @@ def this_machine(manifest: Manifest) -> Machine:
     features = None
     if manifest.required_features and architecture == manifest.target.architecture:
         features = targets.cpu_features()
-    return Machine("This machine", architecture, platform.system().lower(), features, installed_versions())
+    return Machine("this machine", architecture, platform.system().lower(), features, installed_versions())
 
 
 def check_machine(manifest: Manifest, where: str, machine: Machine) -> None:
@@ -73,8 +73,9 @@ def check_machine(manifest: Manifest, where: str, machine: Machine) -> None:
     required = manifest.required_features
     missing = [] if machine.features is None else sorted(set(required) - machine.features)
     if missing:
+        subject = machine.name[:1].upper() + machine.name[1:]
         raise ArtifactError(
-            f"{machine.name}'s CPU lacks {', '.join(missing)}, which the artifact's code uses.",
+            f"{subject}'s CPU lacks {', '.join(missing)}, which the artifact's code uses.",
             where=where,
             expected=f"a CPU with {', '.join(required)} (target {target.name})",
             got=f"a CPU without {', '.join(missing)}",

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeir.errors import ArtifactError, EdgeIRError
+from edgeir.errors import ArtifactError
 from edgeir.runtime.artifact import Artifact
 from edgeir.runtime.dtypes import carrier_dtype, numpy_dtype
+from edgeir.runtime.inputs import converted, wrong_names
 from edgeir.runtime.library import Library, allocate, reader
 from edgeir.runtime.manifest import Manifest, TensorSpec
 from edgeir.runtime.threads import checked_threads, use_threads
@@ -99,12 +100,12 @@ class Session:
         """
         slots = self._inputs
         if inputs.keys() != slots.keys():
-            raise _wrong_names(tuple(slots), inputs)
+            raise wrong_names(tuple(slots), inputs)
         with self._lock:
             for name, (spec, dtype, shape, buffer) in slots.items():
                 value = inputs[name]
                 if type(value) is not np.ndarray or value.dtype != dtype or value.shape != shape:
-                    value = _converted(value, spec)
+                    value = converted(value, spec)
                 buffer[...] = value
             use_threads(self._threads)
             try:
@@ -136,57 +137,3 @@ class Session:
             )
         self._bare = bare
         self._outputs_checked = True
-
-
-def _wrong_names(expected: tuple[str, ...], inputs: Mapping[str, Any]) -> EdgeIRError:
-    missing = [name for name in expected if name not in inputs]
-    unknown = [str(name) for name in inputs if name not in expected]
-    what = f"Missing inputs: {', '.join(missing)}." if missing else f"Unknown inputs: {', '.join(unknown)}."
-    return EdgeIRError(what, where="Session.run", expected=", ".join(expected), got=", ".join(map(str, inputs)))
-
-
-def _converted(value: Any, spec: TensorSpec) -> np.ndarray:
-    """`value` as an array of the input's dtype and shape, without any change of an array's dtype."""
-    dtype = numpy_dtype(spec.dtype)
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise _wrong_value(spec, f"{type(value).__name__}: {error}") from error
-    if array.dtype != dtype and isinstance(value, bool | int | float | list | tuple):
-        array = _from_python(array, spec)
-    if array.dtype != dtype:
-        raise _wrong_value(
-            spec, f"{array.dtype} of shape {array.shape}", hint=f"convert it with .astype({spec.dtype!r})"
-        )
-    if array.shape != spec.shape:
-        raise _wrong_value(spec, f"{array.dtype} of shape {array.shape}")
-    return array
-
-
-def _from_python(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """Python numbers, which numpy has made int64, float64 or bool, as the input's dtype if it can hold them."""
-    dtype = numpy_dtype(spec.dtype)
-    if array.size == 0:
-        return array.astype(dtype)
-    floating = dtype.kind not in "biu"
-    if array.dtype.kind not in ("iuf" if floating else "iu") or dtype.kind == "b":
-        return array
-    with np.errstate(over="ignore", invalid="ignore"):
-        converted = array.astype(dtype)
-    if floating:
-        held = bool(np.array_equal(np.isfinite(converted.astype(np.float64)), np.isfinite(array)))
-    else:
-        held = bool(np.array_equal(converted, array))
-    if not held:
-        raise _wrong_value(spec, f"values that {spec.dtype} cannot hold")
-    return converted
-
-
-def _wrong_value(spec: TensorSpec, got: str, hint: str | None = None) -> EdgeIRError:
-    return EdgeIRError(
-        f"Input {spec.name!r} has the wrong type or shape.",
-        where=f"Session.run, input {spec.name!r}",
-        expected=f"{spec.dtype} of shape {spec.shape}",
-        got=got,
-        hint=hint,
-    )

@@ -6,11 +6,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeir.errors import EdgeIRError
-from edgeir.schedules.template import Config
 from edgeir.tuning.context import Context, checked_fields
+
+if TYPE_CHECKING:
+    # Listing records needs no compiler, whose import takes half a second.
+    from edgeir.schedules.template import Config
 
 FORMAT = 1
 ERRORS = ("", "invalid", "build", "crash", "timeout", "wrong", "run", "device")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from edgeir.ir import Graph, Node, Value
 from edgeir.passes.layout.layout_problem import can_block, layout_problem
@@ -29,7 +29,8 @@ class AssignLayouts(Pass):
     `block` is given.
 
     Attributes:
-        block: elements of a channel block; 0 for the target's float32 lanes. Nothing happens below 2.
+        block: elements of a channel block; 0 for the target's float32 lanes. Nothing happens below 2, and on a GPU,
+            where neighbouring threads read neighbouring pixels.
     """
 
     name: ClassVar[str] = "assign-layouts"
@@ -43,7 +44,7 @@ class AssignLayouts(Pass):
         """
         if all(node.op != "conv" or not can_block(node.output.type) for node in graph.nodes):
             return
-        block = self.block or context.require_target(self.name).lanes(32)
+        block = self.block or _lanes(context.require_target(self.name))
         if block < 2:
             return
         problem = layout_problem(graph, block)
@@ -51,6 +52,10 @@ class AssignLayouts(Pass):
         if not any(blocked):
             return
         _Rewriter(graph, f"NCHW{block}c", blocked, problem.produced, problem.consumed).run()
+
+
+def _lanes(target: Any) -> int:
+    return 1 if target.gpu is not None else target.lanes(32)
 
 
 class _Rewriter:

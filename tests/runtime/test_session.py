@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
 
 from edgeir.errors import EdgeIRError
 from edgeir.runtime import Artifact, Session, TensorSpec
+from edgeir.runtime.dtypes import DTYPES, numpy_dtype
 from edgeir.runtime.library import tvm_runtime
 from edgeir.targets import host_cores
 
@@ -114,7 +114,7 @@ def test_input_constant_and_repeated_output_are_not_aliased(make_session: Callab
 def test_every_dtype_passes_through(make_session: Callable) -> None:
     from tvm import te
 
-    names = ["bool", "int8", "uint8", "int16", "int32", "int64", "uint32", "float16", "float32", "float64", "bfloat16"]
+    names = list(DTYPES)
     inputs = [TensorSpec(f"in/{name}", name, (3, 2)) for name in names]
     outputs = [TensorSpec(f"out/{name}", name, (2, 3)) for name in names]
 
@@ -127,10 +127,7 @@ def test_every_dtype_passes_through(make_session: Callable) -> None:
     session = make_session(inputs, outputs, body)
     rng = np.random.default_rng(3)
     values = {
-        f"in/{name}": rng.integers(0, 2 if name == "bool" else 100, (3, 2)).astype(
-            ml_dtypes.bfloat16 if name == "bfloat16" else name
-        )
-        for name in names
+        f"in/{name}": rng.integers(0, 2 if name == "bool" else 8, (3, 2)).astype(numpy_dtype(name)) for name in names
     }
     for result in (session.run(values), session.run(values)):
         for name in names:
@@ -140,6 +137,8 @@ def test_every_dtype_passes_through(make_session: Callable) -> None:
     bad = {**values, "in/int8": [[1, 2], [3, 4], [5, 300]]}
     with pytest.raises(EdgeIRError, match="int8 cannot hold"):
         session.run(bad)
+    with pytest.raises(EdgeIRError, match="int4 cannot hold"):
+        session.run({**values, "in/int4": [[1, 2], [3, 4], [5, 8]]})
     with pytest.raises(EdgeIRError, match="got: float64"):
         session.run({**values, "in/int32": [[1.0, 2.0]] * 3})
 

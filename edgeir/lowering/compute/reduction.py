@@ -69,7 +69,7 @@ def reduce(call: Call) -> te.Tensor:
         return te.compute(call.output_shape, lambda *_: value, name=call.op)
     ks = {axis: te.reduce_axis((0, shape[axis]), name=f"k{axis}") for axis in sorted(axes)}
     keep, x = bool(call.attributes["keepdims"]), call.tensor(0)
-    inner = "int8" if dtype == "bool" else _total_dtype(call)
+    inner, reducer = "int8" if dtype == "bool" else _total_dtype(call), _REDUCERS[call.op]()
 
     def body(*index: Any) -> Expression:
         rest = iter(index)
@@ -81,12 +81,40 @@ def reduce(call: Call) -> te.Tensor:
                     next(rest)
             else:
                 position.append(next(rest))
-        return _REDUCERS[call.op]()(x(*position).astype(inner), axis=list(ks.values()))
+        return x(*position).astype(inner)
 
-    result = te.compute(call.output_shape, body, name=call.op if call.op != "reduce_mean" else "reduce_mean_sum")
+    if call.op in ("reduce_max", "reduce_min") and is_float(dtype) and len(shape) - 1 in axes:
+        return _float_extreme(call, body, list(ks.values()))
+    name = call.op if call.op != "reduce_mean" else "reduce_mean_sum"
+    result = te.compute(call.output_shape, lambda *i: reducer(body(*i), axis=list(ks.values())), name=name)
     if dtype == "bool":
         return te.compute(call.output_shape, lambda *i: cast(result(*i), "bool"), name="reduce_bool")
     return _mean(call, result, counted) if call.op == "reduce_mean" else result
+
+
+def _float_extreme(call: Call, element: Reducer, axes: list[Any]) -> te.Tensor:
+    """The extreme of floats along contiguous memory, NaN if there is one.
+
+    TVM splits only its own `max` and `min` into lanes. They start from the greatest finite number, and forget NaN:
+    a second reduction finds NaN (2) and whether anything lies before the worst infinity (1).
+    """
+    greatest, dtype = call.op == "reduce_max", call.dtype
+    worst = constant(-math.inf if greatest else math.inf, dtype)
+
+    def kind(x: Expression) -> Expression:
+        before = x > worst if greatest else x < worst
+        return select(is_nan(x), constant(2, "int32"), select(before, constant(1, "int32"), constant(0, "int32")))
+
+    extreme = te.max if greatest else te.min
+    values = te.compute(call.output_shape, lambda *i: extreme(element(*i), axis=axes), name=f"{call.op}_value")
+    kinds = te.compute(call.output_shape, lambda *i: te.max(kind(element(*i)), axis=axes), name=f"{call.op}_kind")
+
+    def body(*index: Any) -> Expression:
+        found = kinds(*index)
+        finite = select(found == 1, values(*index), worst)
+        return select(found == 2, constant(math.nan, dtype), finite)
+
+    return te.compute(call.output_shape, body, name=call.op)
 
 
 def _total_dtype(call: Call) -> str:
@@ -139,37 +167,44 @@ def _reduce_blocked(call: Call) -> te.Tensor:
 
 @compute("arg_max", "arg_min")
 def arg_extreme(call: Call) -> te.Tensor:
-    """The index of the extreme element along the axis, the first or the last of equal ones; NaN counts as extreme."""
+    """The index of the extreme element along the axis, the first or the last of equal ones; NaN counts as extreme.
+
+    Reductions to one number, which become vector code: the extreme value, whether there is NaN, then the position.
+    """
     x, shape, axis = call.tensor(0), call.shape(0), int(call.attributes["axis"])
     keep, last = bool(call.attributes["keepdims"]), bool(call.attributes["select_last"])
-    greatest = call.op == "arg_max"
-    # The pair (position, value); position −1 stands for "none yet".
+    size, reduced = shape[axis], [*shape[:axis], *shape[axis + 1 :]]
     dtype = dtype_of(x) if dtype_of(x) != "bool" else "uint8"
+    extreme = te.max if call.op == "arg_max" else te.min
 
-    def better(a: Expression, b: Expression) -> Expression:
-        """Whether b replaces a, which comes before it."""
-        strictly = b > a if greatest else b < a
-        if not is_float(dtype):
-            return tirx.any(strictly, b == a) if last else strictly
-        nan_a, nan_b = is_nan(a), is_nan(b)
-        if last:
-            return tirx.any(nan_b, tirx.all(tirx.Not(nan_a), tirx.any(strictly, b == a)))
-        return tirx.all(tirx.Not(nan_a), tirx.any(nan_b, strictly))
+    def along(reduce: Any, value: Any, name: str) -> te.Tensor:
+        k = te.reduce_axis((0, size), name="k")
 
-    def combine(a: Any, b: Any) -> tuple[Expression, Expression]:
-        take = tirx.any(a[0] < 0, tirx.all(b[0] >= 0, better(a[1], b[1])))
-        return select(take, b[0], a[0]), select(take, b[1], a[1])
+        def body(*index: Any) -> Expression:
+            element = x(*index[:axis], k, *index[axis:]).astype(dtype)
+            return reduce(value(element, k.var if hasattr(k, "var") else k, index), axis=k)
 
-    def identity(position: str, value: str) -> tuple[Expression, Expression]:
-        return constant(-1, str(position)), constant(0, str(value))
+        return te.compute(reduced, body, name=f"{call.op}_{name}")
 
-    reducer = te.comm_reducer(combine, identity, name=call.op)
-    k = te.reduce_axis((0, shape[axis]), name="k")
+    zero, one = constant(0, "int32"), constant(1, "int32")
+    values = along(extreme, lambda element, k, index: element, "value")
+    nans = along(te.max, lambda e, k, index: select(is_nan(e), one, zero), "nan") if is_float(dtype) else None
 
-    def body(*index: Any) -> tuple[Expression, Expression]:
+    def candidate(element: Expression, k: Expression, index: Any) -> Expression:
+        hit = element == values(*index)
+        if nans is not None:
+            has_nan = nans(*index) > 0
+            hit = tirx.any(tirx.all(has_nan, is_nan(element)), tirx.all(tirx.Not(has_nan), hit))
+        return select(hit, k.astype("int32"), constant(-1 if last else size, "int32"))
+
+    positions = along(te.max if last else te.min, candidate, "position")
+
+    def body(*index: Any) -> Expression:
         rest = [*index[:axis], *index[axis + 1 :]] if keep else list(index)
-        value = x(*rest[:axis], k, *rest[axis:]).astype(dtype)
-        return reducer((k.var.astype("int64") if hasattr(k, "var") else k, value), axis=k)
+        found = positions(*rest)
+        # Nothing equals the extreme where all are the worst infinity, from which TVM's reduction does not start.
+        if last:
+            return select(found < 0, constant(size - 1, "int32"), found).astype("int64")
+        return select(found >= size, zero, found).astype("int64")
 
-    positions, _ = te.compute(call.output_shape, body, name=f"{call.op}_pair")
-    return te.compute(call.output_shape, lambda *i: positions(*i), name=call.op)
+    return te.compute(call.output_shape, body, name=call.op)

@@ -1,0 +1,207 @@
+"""Measuring candidates: a pool of processes that build, and one that runs. What goes wrong costs one candidate."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from typing import Any, Protocol
+
+from edgeir.schedules.template import Config
+from edgeir.tuning.record import Record, config_text
+from edgeir.tuning.tasks import KernelTask
+from edgeir.tuning.worker_process import WorkerProcess
+
+BUILD_SECONDS = 20.0
+RUN_SECONDS = 8.0
+REMOTE_SECONDS = 60.0
+DEVICE_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A template and a configuration of it."""
+
+    template: str
+    config: Config = field(hash=False)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal candidates have equal keys."""
+        return self.template, config_text(self.config)
+
+
+class Measurer(Protocol):
+    """Measures candidates of a task."""
+
+    def measure(self, task: KernelTask, candidates: Sequence[Candidate]) -> list[Record]:
+        """One record for each candidate, in order."""
+        ...
+
+
+@dataclass
+class _Job:
+    """A candidate on its way: built, then run. The default, which serves as yardstick, has no place in the results."""
+
+    index: int | None
+    candidate: Candidate
+    folder: str
+    attempts: int = 0
+
+
+class ProcessMeasurer:
+    """Builds in processes of their own and runs in another. A context manager.
+
+    Args:
+        threads: threads that kernels use.
+        builders: processes that build; as many as there are cores beside those that kernels run on, if None.
+        device: as `DeviceAddress.parse` reads it.
+        runners: processes that run; more than one only for several devices behind a tracker.
+        extra: further templates, `module:attribute`.
+        run_seconds, build_seconds: time limits.
+    """
+
+    def __init__(
+        self,
+        threads: int = 1,
+        builders: int | None = None,
+        device: str = "local",
+        runners: int = 1,
+        extra: Sequence[str] = (),
+        run_seconds: float | None = None,
+        build_seconds: float = BUILD_SECONDS,
+    ) -> None:
+        local = device == "local"
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        timed = cores[-threads:] if local else []
+        others = [core for core in cores if core not in timed] or cores
+        count = builders or max(1, len(others) if others != cores else 1)
+        self._device, self._extra = device, tuple(extra)
+        self._build_seconds = build_seconds
+        self._run_seconds = run_seconds or (RUN_SECONDS if local else REMOTE_SECONDS)
+        self._scratch = tempfile.TemporaryDirectory(prefix="edgeir-tuning-")
+        single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        build_threads = {**single, "TVM_NUM_THREADS": "1", "TVM_BIND_THREADS": "0"}
+        run_threads = {**single, "TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": "0"}
+        self._builders = [WorkerProcess("build", build_threads, others) for _ in range(count)]
+        self._runners = [WorkerProcess("run", run_threads, timed) for _ in range(1 if local else runners)]
+        self._defaults: dict[str, str | None] = {}
+        self._made = 0
+
+    def __enter__(self) -> ProcessMeasurer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the processes and removes what they wrote."""
+        for worker in (*self._builders, *self._runners):
+            worker.stop()
+        self._scratch.cleanup()
+
+    def _job(self, index: int | None, candidate: Candidate) -> _Job:
+        self._made += 1
+        return _Job(index, candidate, os.path.join(self._scratch.name, str(self._made)))
+
+    def measure(self, task: KernelTask, candidates: Sequence[Candidate]) -> list[Record]:
+        """One record for each candidate, in order; failures are records too."""
+        batch = _Batch(task, len(candidates))
+        to_build = deque(self._job(index, candidate) for index, candidate in enumerate(candidates))
+        if task.context.hash not in self._defaults:
+            to_build.appendleft(self._job(None, Candidate(*task.default)))
+        to_run: deque[_Job] = deque()
+        at_work: dict[WorkerProcess, _Job] = {}
+        while to_build or to_run or at_work:
+            self._assign(batch, to_build, to_run, at_work)
+            limit = min((worker.deadline for worker in at_work), default=0.0)
+            ready = wait([worker.connection for worker in at_work], max(0.0, limit - time.monotonic()))
+            for worker in list(at_work):
+                if worker.connection in ready:
+                    answer = worker.receive()
+                elif time.monotonic() > worker.deadline:
+                    answer = {"error": "timeout", "detail": f"no answer from the {worker.role} process in time"}
+                    worker.restart()
+                else:
+                    continue
+                if answer is None:
+                    answer = {"error": "crash", "detail": f"the {worker.role} process died"}
+                    worker.restart()
+                self._finish(batch, worker, at_work.pop(worker), answer, to_run)
+        return [record for record in batch.records if record is not None]
+
+    def _assign(
+        self, batch: _Batch, to_build: deque[_Job], to_run: deque[_Job], at_work: dict[WorkerProcess, _Job]
+    ) -> None:
+        """Gives work to processes that have none."""
+        task = batch.task
+        for worker in self._builders:
+            if to_build and not worker.busy:
+                job = at_work[worker] = to_build.popleft()
+                message = {
+                    "problem": task.problem.to_text(),
+                    "target": task.target.to_dict(),
+                    "template": job.candidate.template,
+                    "config": dict(job.candidate.config),
+                    "extra": self._extra,
+                    "folder": job.folder,
+                }
+                worker.send(message, self._build_seconds)
+        for worker in self._runners:
+            # Candidates wait for the default, which they are compared with.
+            if to_run and not worker.busy and task.context.hash in self._defaults:
+                job = at_work[worker] = to_run.popleft()
+                job.attempts += 1
+                message = {
+                    "problem": task.problem.to_text(),
+                    "folder": job.folder,
+                    "yardstick": self._defaults[task.context.hash],
+                    "device": self._device,
+                }
+                worker.send(message, self._run_seconds)
+
+    def _finish(
+        self, batch: _Batch, worker: WorkerProcess, job: _Job, answer: dict[str, Any], to_run: deque[_Job]
+    ) -> None:
+        """Takes a worker's answer."""
+        built = worker.role == "build"
+        if job.index is None:
+            self._defaults[batch.task.context.hash] = None if answer["error"] else job.folder
+            return
+        if built and not answer["error"]:
+            to_run.append(job)
+            return
+        if answer["error"] == "device" and job.attempts < DEVICE_ATTEMPTS:
+            # The device may be gone; a tracker hands out another one.
+            to_run.append(job)
+            return
+        shutil.rmtree(job.folder, ignore_errors=True)
+        batch.store(job, answer)
+
+
+class _Batch:
+    """The records of one call."""
+
+    def __init__(self, task: KernelTask, count: int) -> None:
+        self.task = task
+        self.records: list[Record | None] = [None] * count
+
+    def store(self, job: _Job, answer: dict[str, Any]) -> None:
+        assert job.index is not None
+        self.records[job.index] = Record(
+            self.task.context,
+            job.candidate.template,
+            dict(job.candidate.config),
+            answer.get("median"),
+            answer.get("minimum"),
+            answer.get("yardstick"),
+            answer["error"],
+            time.time(),
+        )
+
+
