@@ -29,6 +29,10 @@ _err = Console(stderr=True)
 ShapeOption = Annotated[
     list[str] | None, typer.Option("--shape", help="Fix an input's shape: NAME=1,3,320,320 (repeat for several).")
 ]
+OnOption = Annotated[
+    str | None,
+    typer.Option("--on", help="Another device: qemu-aarch64[:CPU], rpc://host:port/key, or a device's folder."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -64,11 +68,18 @@ def compile_command(
     shape: ShapeOption = None,
     passes: Annotated[str | None, typer.Option(help="Pipeline text instead of the default pipeline.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to generate code for.")] = None,
+    emit: Annotated[
+        str, typer.Option(help="library (an artifact, linked), object (object files, not linked) or c (C source).")
+    ] = "library",
     timing: Annotated[bool, typer.Option(help="Show the seconds of each stage.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compile a model for a target into an artifact folder."""
-    from edgeir.compiler import compile
+    from edgeir.compiler import compile, prepare
+    from edgeir.emit import EMITTERS
+
+    if emit != "library" and emit not in EMITTERS:
+        raise EdgeIRError("no such form", where="--emit", expected=f"library, {', '.join(EMITTERS)}", got=emit)
 
     seconds: dict[str, float] = {}
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -80,22 +91,20 @@ def compile_command(
             if elapsed is not None:
                 seconds[name] = elapsed
 
-        artifact = compile(
-            model,
-            target=target,
-            shapes=parse_shapes(shape),
-            passes=passes,
-            threads=threads,
-            output=output,
-            on_stage=on_stage,
-        )
+        shapes = parse_shapes(shape)
+        if emit == "library":
+            manifest = compile(model, target, shapes, passes, threads, output, on_stage=on_stage).manifest
+        else:
+            compilation = prepare(model, target, shapes, passes, threads, on_stage=on_stage)
+            manifest = compilation.manifest
+            EMITTERS[emit](compilation, output)
     if as_json:
-        _print_json({"artifact": str(output), "seconds": seconds, "manifest": artifact.manifest.to_dict()})
+        _print_json({"artifact": str(output), "seconds": seconds, "manifest": manifest.to_dict()})
         return
-    manifest = artifact.manifest
     _say(f"{output}: {manifest.name} for {manifest.target.name}")
+    code = f"code {_bytes(manifest.code_bytes)}, " if manifest.code_bytes else ""
     _say(
-        f"  code {_bytes(manifest.code_bytes)}, constants {_bytes(manifest.constant_bytes)}, "
+        f"  {code}constants {_bytes(manifest.constant_bytes)}, "
         f"peak activations {_bytes(manifest.peak_memory_bytes)}, {manifest.macs / 1e6:.1f} M multiply-accumulates"
     )
     if timing:
@@ -112,13 +121,17 @@ def run(
     inputs: Annotated[Path, typer.Option(help="NPZ file with an array for each input, by name.")],
     outputs: Annotated[Path, typer.Option(help="NPZ file to write, with an array for each output.")],
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to run with.")] = None,
+    on: OnOption = None,
 ) -> None:
     """Run an artifact on arrays from a file."""
-    from edgeir.runtime import Session
+    from edgeir.runtime import Artifact, Session
 
-    session = Session(artifact, threads)
-    arrays = load_arrays(inputs)
-    results = session.run(arrays)
+    if on is None:
+        results = Session(artifact, threads).run(load_arrays(inputs))
+    else:
+        from edgeir.devices import device_named
+
+        results = device_named(on).run(Artifact.load(artifact), load_arrays(inputs), threads)
     with outputs.open("wb") as file:
         np.savez(file, allow_pickle=False, **results)  # pyright: ignore[reportArgumentType]
     for name, array in results.items():
@@ -130,12 +143,18 @@ def verify(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder.")],
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to run with.")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Largest error relative to an output's range.")] = None,
+    on: OnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run an artifact on its golden inputs and compare with its golden outputs."""
     from edgeir.runtime import verify as verify_artifact
 
-    report = verify_artifact(artifact, threads, tolerance)
+    if on is None:
+        report = verify_artifact(artifact, threads, tolerance)
+    else:
+        from edgeir.devices import device_named, verify_on
+
+        report = verify_on(device_named(on), artifact, threads, tolerance)
     if as_json:
         rows = [
             {"name": o.name, "relative_error": o.relative_error, "tolerance": o.tolerance, "passed": o.passed}
@@ -211,6 +230,23 @@ def opt(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="ONNX file or IR text.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write.")],
+    shape: ShapeOption = None,
+    passes: Annotated[
+        str | None, typer.Option(help='Pipeline text instead of the simplification pipeline; "" for none.')
+    ] = None,
+    format: Annotated[str, typer.Option(help="float, or qdq for quantized graphs.")] = "float",
+) -> None:
+    """Write a model as standard ONNX, after passes."""
+    from edgeir.commands.export import export_onnx
+
+    line = export_onnx(model, output, parse_shapes(shape), passes, format)
+    _out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def passes(as_json: JsonOption = False) -> None:
     """List the passes and their options."""
     from edgeir.commands.listing import pass_rows
@@ -275,6 +311,24 @@ def _bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+device_app = typer.Typer(help="Devices other than this machine.", no_args_is_help=True)
+app.add_typer(device_app, name="device")
+
+
+@device_app.command()
+def emulate(
+    architecture: Annotated[str, typer.Argument(help="Only aarch64 so far.")] = "aarch64",
+    folder: Annotated[Path | None, typer.Option(help="The device's folder; else in the user's cache.")] = None,
+    install: Annotated[bool, typer.Option("--install", help="Install missing Debian packages.")] = False,
+) -> None:
+    """Set up an emulated device on which artifacts run with --on qemu-aarch64."""
+    from edgeir.devices import set_up
+
+    if architecture != "aarch64":
+        raise EdgeIRError("no such device can be emulated", expected="aarch64", got=architecture)
+    _say(f"{set_up(folder, install=install)}: ready")
 
 
 def main() -> None:

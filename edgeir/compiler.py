@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from edgeir.ir import Graph, Value, graph_statistics, load_graph
 from edgeir.ir.evaluate import evaluate
 from edgeir.ir.shapes import fix_shapes, require_static
 from edgeir.lowering.build import Lowered, build, export
+from edgeir.lowering.linking import linker_for
 from edgeir.passes.pipelines import default_pipeline
 from edgeir.passmanager import PassContext, Pipeline, example_inputs
 from edgeir.runtime import Artifact, Manifest, TensorSpec
@@ -55,6 +56,56 @@ def compile(
     Raises:
         EdgeIRError: the model cannot be read, imported or compiled; nothing is written then.
     """
+    machine = lookup(target) if isinstance(target, str) else target
+    linker_for(machine)  # a missing cross compiler is told before the work, not after
+    compilation = prepare(model, machine, shapes, passes, threads, golden_inputs=golden_inputs, on_stage=on_stage)
+    stage = _Stages(on_stage)
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "model.so"
+        with stage("link"):
+            export(compilation.lowered, library)
+        manifest = compilation.manifest
+        with stage("write"):
+            return Artifact.write(
+                output,
+                library,
+                replace(manifest, code_bytes=max(0, library.stat().st_size - manifest.constant_bytes)),
+                compilation.golden_inputs,
+                compilation.golden_outputs,
+            )
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """A compiled model of which nothing has been written yet.
+
+    Attributes:
+        graph: as imported.
+        optimized: after the passes.
+        lowered: the code.
+        manifest: all but what depends on the files to be written.
+        golden_inputs, golden_outputs: name → array.
+    """
+
+    graph: Graph
+    optimized: Graph
+    lowered: Lowered
+    manifest: Manifest
+    golden_inputs: Mapping[str, np.ndarray]
+    golden_outputs: Mapping[str, np.ndarray]
+
+
+def prepare(
+    model: str | Path | Graph,
+    target: str | Target = "host",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    passes: str | Pipeline | None = None,
+    threads: int | None = None,
+    *,
+    golden_inputs: Mapping[str, np.ndarray] | None = None,
+    on_stage: StageObserver | None = None,
+) -> Compilation:
+    """Compile a model without writing anything; see `compile`."""
     stage = _Stages(on_stage)
     machine = lookup(target) if isinstance(target, str) else target
     if threads is not None:
@@ -71,32 +122,21 @@ def compile(
         pipeline.run(optimized, PassContext(target=machine))
     with stage("lower and generate code"):
         lowered = build(optimized, machine)
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "model.so"
-        with stage("link"):
-            export(lowered, library)
-        with stage("golden pair"):
-            inputs = dict(golden_inputs) if golden_inputs is not None else example_inputs(graph)
-            outputs = evaluate(graph, inputs)
-        with stage("write"):
-            return Artifact.write(
-                output,
-                library,
-                Manifest(
-                    name=graph.name,
-                    inputs=_specs(graph.inputs, [value.name for value in graph.inputs]),
-                    outputs=_specs(graph.outputs, graph.output_names),
-                    target=machine,
-                    threads=machine.cores,
-                    passes=str(pipeline),
-                    code_bytes=max(0, library.stat().st_size - lowered.constant_bytes),
-                    constant_bytes=lowered.constant_bytes,
-                    peak_memory_bytes=_peak(graph, lowered),
-                    macs=graph_statistics(graph).macs,
-                ),
-                inputs,
-                outputs,
-            )
+    with stage("golden pair"):
+        inputs = dict(golden_inputs) if golden_inputs is not None else example_inputs(graph)
+        outputs = evaluate(graph, inputs)
+    manifest = Manifest(
+        name=graph.name,
+        inputs=_specs(graph.inputs, [value.name for value in graph.inputs]),
+        outputs=_specs(graph.outputs, graph.output_names),
+        target=machine,
+        threads=machine.cores,
+        passes=str(pipeline),
+        constant_bytes=lowered.constant_bytes,
+        peak_memory_bytes=_peak(graph, lowered),
+        macs=graph_statistics(graph).macs,
+    )
+    return Compilation(graph, optimized, lowered, manifest, inputs, outputs)
 
 
 def load_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:

@@ -64,7 +64,12 @@ def iterations(schedule: AnySchedule, block: Any) -> int:
 
 def blocks(schedule: AnySchedule) -> list[Any]:
     """The blocks of the function in the order in which they run; none for a function without a root block."""
-    return list(schedule.get_child_blocks(schedule.get_sblock("root")))
+    body: Any = schedule.mod["main"].body
+    return list(schedule.get_child_blocks(schedule.get_sblock("root"))) if _is_root(body) else []
+
+
+def _is_root(body: Any) -> bool:
+    return isinstance(body, SBlockRealize) and str(body.block.name_hint) == "root"
 
 
 def names(schedule: AnySchedule) -> list[str]:
@@ -266,9 +271,7 @@ def loop_kinds(schedule: AnySchedule, block: Any) -> list[str]:
 def is_output(schedule: AnySchedule, block: Any) -> bool:
     """Whether the block writes an argument of the function rather than an intermediate buffer."""
     allocated = schedule.get(schedule.get_sblock("root")).alloc_buffers
-    return any(
-        not any(region.source.same_as(buffer) for buffer in allocated) for region in schedule.get(block).writes
-    )
+    return any(not any(region.source.same_as(buffer) for buffer in allocated) for region in schedule.get(block).writes)
 
 
 def is_zero(expression: Any) -> bool:

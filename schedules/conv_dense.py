@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,17 +16,29 @@ from edgeir.targets.target import Target
 
 
 def output_block(problem: ConvProblem, target: Target) -> int:
-    """Output channels that are computed together as one block: the output's own block, or what fills a vector."""
-    return problem.out_block or target.lanes(32)
+    """Output channels that are computed together: the output's own block, or the shortest vector that holds all."""
+    if problem.out_block:
+        return problem.out_block
+    return min(target.lanes(32), max(SHORTEST_VECTOR, 1 << (problem.out_group - 1).bit_length()))
+
+
+SHORTEST_VECTOR = 4
+"""Floats of the shortest SIMD register."""
+
+SHORTEST_INNER = 4
+"""Channels below which a part of a block is no loop of its own."""
 
 
 def inner_channels(problem: ConvProblem) -> int:
-    """Input channels of the innermost reduction loop: a block; all of a group where its last block is not full.
+    """Input channels of the innermost reduction loop: a block, or less where a group's last block is not full.
 
-    The walk over all channels leaves the lanes beyond the last one out, a third of the work with 24 in blocks of 16.
+    Then it is the part of a block that divides both, or all channels of the group in one loop. The walk so leaves out
+    the lanes beyond the last channel, a quarter of the work with 24 channels in blocks of 16.
     """
-    whole = problem.in_block and problem.in_group % problem.in_block == 0
-    return problem.in_block if whole else problem.in_group
+    if not problem.in_block:
+        return problem.in_group
+    part = math.gcd(problem.in_block, problem.in_group)
+    return part if part == problem.in_block or part >= SHORTEST_INNER else problem.in_group
 
 
 def pack_weight(problem: ConvProblem, block: int, blocks: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -55,16 +68,18 @@ def _product(
     """The sum at (n, o, b, v), whose products start at (row, column) of the padded input."""
     n, o, b, v, row, column = at
     k, r, c, i = axes
-    in_blocks = packed_shape(problem, block, blocks)[1]
+    inner, in_block = inner_channels(problem), problem.in_block
     group = o * (block * blocks) // problem.out_group if problem.groups > 1 else 0
     row, column = row + r * problem.dilations[0], column + c * problem.dilations[1]
-    if problem.in_block == packed_shape(problem, block, blocks)[4]:
-        value = x[n, group * in_blocks + k, row, column, i]
-    elif problem.in_block:
-        # Only a convolution with one group has a ragged last block.
-        value = x[n, i // problem.in_block, row, column, i % problem.in_block]
-    else:
+    if not in_block:
         value = x[n, group * problem.in_group + i, row, column]
+    elif in_block % inner == 0:
+        parts = in_block // inner
+        k_all = group * (problem.in_group // inner) + k
+        value = x[n, k_all // parts, row, column, k_all % parts * inner + i]
+    else:
+        # Only a convolution with one group has channels that no part of a block divides.
+        value = x[n, i // in_block, row, column, i % in_block]
     return te.sum(value * w[o, k, r, c, i, b, v], axis=list(axes))
 
 

@@ -128,10 +128,21 @@ class ConvDirect:
 
 
 def flat_chunk(problem: ConvProblem, blocks: int, target: Target) -> int:
-    """Pixels that one piece of work walks: all, or a divisor such that there are pieces for all threads."""
-    pieces = problem.batch * problem.groups * blocks
-    wanted = 1 if target.cores == 1 else max(1, math.ceil(4 * target.cores / pieces))
-    return problem.pixels // next((d for d in divisors(problem.pixels, problem.pixels) if d >= wanted), 1)
+    """Pixels that one piece of work walks: the divisor with the fewest cycles, pieces for all threads considered."""
+    block, vectors = problem.out_block, vectors_per_block(problem.out_block, target)
+    best, best_cycles = problem.pixels, math.inf
+    for chunk in reversed(divisors(problem.pixels, problem.pixels)):
+        tile = choose_tile(1, chunk, blocks, block, target, max_columns=MOST_FLAT_PIXELS)
+        chunks = problem.pixels // chunk
+        pieces = problem.batch * problem.groups * chunks * (blocks // tile.blocks)
+        cycles = chunks * total_cycles(1, chunk, blocks, tile, vectors, target)
+        # The last round of pieces leaves threads idle.
+        cycles *= -(-pieces // target.cores) * target.cores / pieces
+        if cycles < 0.98 * best_cycles:
+            best, best_cycles = chunk, cycles
+        if chunks >= 4 * target.cores:
+            break
+    return best
 
 
 def outer_loop(problem: ConvProblem, target: Target) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import tirx
@@ -52,7 +53,7 @@ def _bound_stages(func: AnyFunc, target: Target) -> AnyFunc:
     every = [schedule.get(block) for block in analysis.blocks(schedule)]
     if every and all(analysis.is_plain(block) for block in every):
         inlining.inline_injective(schedule)
-    bind_stages(schedule, target, frozenset())
+    bind_stages(schedule, target, analysis.names(schedule))
     return schedule.mod["main"]
 
 
@@ -60,17 +61,16 @@ def _has_root(func: AnyFunc) -> bool:
     return isinstance(func.body, SBlockRealize) and func.body.block.name_hint == "root"
 
 
-def bind_stages(schedule: AnySchedule, target: Target, bound: frozenset[str]) -> None:
-    """Binds all stages of the function but loop nests and those named in `bound`.
+def bind_stages(schedule: AnySchedule, target: Target, names: Sequence[str]) -> None:
+    """Binds the named stages, apart from loop nests.
 
     Raises:
         Exception: whatever TVM raises where a transformation does not apply.
     """
-    names = [name for name in analysis.names(schedule) if name not in bound]
     done: set[str] = set()
     for name in names:
         block = schedule.get_sblock(name)
-        if name in done or not schedule.get(block).iter_vars and not analysis.is_plain(schedule.get(block)):
+        if name in done or (not schedule.get(block).iter_vars and not analysis.is_plain(schedule.get(block))):
             continue
         if analysis.iterations(schedule, block) == 0:
             continue
@@ -87,7 +87,8 @@ def bind_elements(schedule: AnySchedule, loops: list[Any], block: Any, target: T
     """Spreads independent loops over blocks and threads. Returns the innermost loop, which is a thread's."""
     fused = schedule.fuse(*loops) if loops else _unit_loop(schedule, block)
     count = analysis.extent(schedule, fused)
-    threads = min(block_threads(target), _power_of_two(count, gpu_of(target).warp))
+    # TVM leaves out the bound of a stage without axes, so a single element must have a single thread.
+    threads = 1 if count == 1 else min(block_threads(target), _power_of_two(count, gpu_of(target).warp))
     outer, inner = schedule.split(fused, factors=[None, threads])
     schedule.bind(outer, "blockIdx.x")
     schedule.bind(inner, "threadIdx.x")

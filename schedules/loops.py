@@ -13,8 +13,8 @@ from edgeir.schedules.tails import LANE_BOUND, OVERLAP, bound_lanes, overlap_tai
 from edgeir.schedules.tir_types import AnyBlock, AnySchedule
 from edgeir.targets.target import Target
 
-# Launching the thread pool costs several microseconds; below this many cycles of work it does not pay.
-_PARALLEL_CYCLES = 50_000
+# Threads that wait actively are handed work in about a microsecond; below this many cycles it does not pay.
+_PARALLEL_CYCLES = 10_000
 # From this many vectors on, a row reduction keeps several accumulators, to hide the latency of an addition.
 _LONG_ROW_VECTORS = 32
 _ACCUMULATORS = 4
@@ -22,6 +22,8 @@ _ACCUMULATORS = 4
 _TILED_TRANSPOSE = 32
 # Partial results that are added up one after the other.
 _LAST_LANES = 4
+# Neighbouring elements that are copies of one another, up to so many.
+_REPEATS = 8
 
 
 def vectorize(schedule: AnySchedule, loop: Any, width: int) -> tuple[Any | None, Any]:
@@ -91,11 +93,33 @@ def vectorize_spatial(schedule: AnySchedule, block: Any, depth: int, target: Tar
     width = target.lanes(analysis.element_bits(body))
     if width < 2 or analysis.extent(schedule, last) < 2 or not analysis.has_vector_dtypes(body):
         return
+    repeat, period = _repetition(accesses[:-1], moving)
+    if repeat > 1 and analysis.extent(schedule, last) % repeat == 0:
+        # One element read, several written side by side: LLVM makes vectors of that; TVM would gather.
+        schedule.unroll(schedule.split(last, factors=[None, repeat])[1])
+        return
+    if period > 1 and analysis.extent(schedule, last) % period == 0:
+        vectorize(schedule, schedule.split(last, factors=[None, period])[1], width)
+        return
     if depth == 0 and len(loops) == len(axes):
         crossed = _crossed_axis(accesses, axes)
         if crossed is not None and _tile_transpose(schedule, loops, crossed, width):
             return
     vectorize(schedule, last, width)
+
+
+def _repetition(accesses: list[analysis.Access], axes: Sequence[tirx.Var]) -> tuple[int, int]:
+    """For reads at `axis // c` a small c, for reads at `axis % c` that c; 1 where there is none."""
+    repeats, periods = {1}, {1}
+    for node in (node for access in accesses for index in access.indices for node in analysis.nodes(index)):
+        if not isinstance(node, (tirx.FloorDiv, tirx.FloorMod)) or not isinstance(node.b, tirx.IntImm):
+            continue
+        if any(isinstance(node.a, tirx.Var) and node.a.same_as(axis) for axis in axes):
+            (repeats if isinstance(node, tirx.FloorDiv) else periods).add(int(node.b))
+    repeat, period = max(repeats), max(periods)
+    return (repeat if len(repeats) == 2 and repeat <= _REPEATS and period == 1 else 1), (
+        period if len(periods) == 2 and repeat == 1 else 1
+    )
 
 
 def _crossed_axis(accesses: list[analysis.Access], axes: Sequence[tirx.Var]) -> int | None:

@@ -149,6 +149,7 @@ def _schedule_tile(func: AnyFunc, problem: MatmulProblem, tile: MatmulTile, targ
     first, second = (row_tile, panel) if _rows_outside(problem, tile, target) else (panel, row_tile)
     schedule.reorder(*group, first, second, row_inner, vector, lane)
     schedule.vectorize(lane)
+    epilogue = _place_epilogue(schedule, sums, output, second, target)
     schedule.compute_at(sums, second, preserve_unit_loops=True)
     cycles = 1.0 * problem.groups * problem.rows * problem.columns * problem.depth / target.lanes()
     if loops.worth_threads(cycles, target):
@@ -161,7 +162,7 @@ def _schedule_tile(func: AnyFunc, problem: MatmulProblem, tile: MatmulTile, targ
         partition_tail(schedule, panel)
     schedule.unroll(vector)
     schedule.unroll(row_inner)
-    _schedule_rest(schedule, output, target)
+    _schedule_rest(schedule, {ACCUMULATOR, *epilogue, str(schedule.get(output).name_hint)}, target)
     return vectorizable_math(apply_overlaps(schedule.mod["main"]))
 
 
@@ -213,9 +214,25 @@ def _schedule_sums(schedule: AnySchedule, sums: Any, depth: int, tile: MatmulTil
     schedule.set_scope(initial, 0, "local")
 
 
-def _schedule_rest(schedule: AnySchedule, output: Any, target: Target) -> None:
+def _place_epilogue(schedule: AnySchedule, sums: Any, output: Any, tile: Any, target: Target) -> list[str]:
+    """Computes the stages between the product and the output, where some were not inlined, for one tile at a time."""
+    found: dict[str, Any] = {}
+    pending = [sums]
+    while pending:
+        for reader in schedule.get_consumers(pending.pop()):
+            name = str(schedule.get(reader).name_hint)
+            if name not in found and name != schedule.get(output).name_hint:
+                found[name] = reader
+                pending.append(reader)
+    names = [name for name in reversed(analysis.names(schedule)) if name in found]
+    for name in names:
+        schedule.compute_at(found[name], tile)
+        loops.vectorize(schedule, schedule.get_loops(found[name])[-1], target.lanes())
+    return names
+
+
+def _schedule_rest(schedule: AnySchedule, done: set[str], target: Target) -> None:
     """Vectorises what is computed before the product: packed panels and the prologue."""
-    done = {ACCUMULATOR, str(schedule.get(output).name_hint)}
     for name in analysis.names(schedule):
         if name not in done and not name.startswith(ACCUMULATOR):
             loops.vectorize_spatial(schedule, schedule.get_sblock(name), 0, target)

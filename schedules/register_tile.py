@@ -40,9 +40,19 @@ def vectors_per_block(block: int, target: Target, dtype_bits: int = 32) -> int:
     return max(1, math.ceil(block / target.lanes(dtype_bits)))
 
 
+def is_x86(target: Target) -> bool:
+    """Whether an input element is broadcast by its load, or is a memory operand."""
+    return target.triple.startswith(("x86", "i386", "i486", "i586", "i686"))
+
+
 def registers_needed(pixels: int, vectors: int, target: Target) -> int:
-    """SIMD registers of a tile: sums, weights, the broadcast input, and a product where there is no FMA."""
-    return pixels * vectors + vectors + (1 if target.fma else 2)
+    """SIMD registers of a tile: sums, weights, the broadcast input, and a product where there is no FMA.
+
+    Machines that multiply by a lane of a vector (NEON's `fmla v0.4s, v1.4s, v2.s[0]`) hold a vector of inputs for
+    every pixel instead of one broadcast: LLVM unrolls the walk over a block's channels to load them so.
+    """
+    inputs = 1 if is_x86(target) else pixels + 1
+    return pixels * vectors + vectors + inputs + (0 if target.fma else 1)
 
 
 def fits_registers(pixels: int, vectors: int, target: Target) -> bool:
@@ -53,7 +63,7 @@ def fits_registers(pixels: int, vectors: int, target: Target) -> bool:
 
 def loads_per_cycle(target: Target) -> int:
     """Loads issued per cycle: two on x86 cores since 2011, one on small and middle ARM cores."""
-    return 2 if target.triple.startswith(("x86", "i686")) else 1
+    return 2 if is_x86(target) else 1
 
 
 def step_cycles(pixels: int, vectors: int, target: Target) -> float:

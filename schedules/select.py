@@ -9,7 +9,9 @@ from edgeir.schedules.conv_pointwise import ConvPointwise
 from edgeir.schedules.conv_winograd import ConvWinograd
 from edgeir.schedules.elementwise import Elementwise
 from edgeir.schedules.fallback import Fallback
+from edgeir.schedules.gpu_conv import GpuConv
 from edgeir.schedules.gpu_fallback import GpuFallback
+from edgeir.schedules.gpu_matmul import GpuMatmul
 from edgeir.schedules.matmul_batched import MatmulBatched
 from edgeir.schedules.matmul_packed import MatmulPacked
 from edgeir.schedules.pooling import Pooling
@@ -33,7 +35,7 @@ CPU_TEMPLATES: tuple[Template, ...] = (
     Elementwise(),
     Fallback(),
 )
-GPU_TEMPLATES: tuple[Template, ...] = (GpuFallback(),)
+GPU_TEMPLATES: tuple[Template, ...] = (GpuConv(), GpuMatmul(), GpuFallback())
 """In order of preference; the last one of each takes every task."""
 
 

@@ -69,7 +69,7 @@ def linear_accesses(func: AnyFunc) -> AnyFunc:
         last: Any = realize.iter_values[-1]
         if not isinstance(last, tirx.FloorMod):
             return realize  # whole vectors in each row: TVM simplifies that
-        run = last.a
+        run: Any = last.a
         axes = [axis.var for axis in block.iter_vars[-count:]]
 
         def index(access: Any, indices: Any) -> list[Any] | None:

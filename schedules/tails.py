@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tvm_ffi
 from tvm import tirx
-from tvm.s_tir.stmt import SBlockRealize
+from tvm.s_tir.stmt import SBlock, SBlockRealize
 
 from edgeir.schedules import analysis
 from edgeir.schedules.tir_types import AnyFunc, AnySchedule
@@ -78,14 +79,18 @@ def apply_lane_bounds(func: AnyFunc) -> AnyFunc:
 
 
 def apply_overlaps(func: AnyFunc) -> AnyFunc:
-    """Carries out what `overlap_tail` asked for, and drops the bounds tests that it makes needless."""
+    """Carries out what `overlap_tail` asked for, and drops the bounds tests that it makes needless.
+
+    A loop that may come to work in place keeps its tests instead: what it would compute again is no longer there.
+    """
+    arguments = list(func.params)
 
     def rewrite(loop: Any) -> Any:
         if OVERLAP not in loop.annotations:
             return loop
         length = int(loop.annotations[OVERLAP])
         rest: dict[str, Any] = {key: value for key, value in loop.annotations.items() if key != OVERLAP}
-        body = _shift_last(loop, length)
+        body = None if _may_work_in_place(loop, arguments) else _shift_last(loop, length)
         if body is None:
             rest[PARTITION], body = 1, loop.body
         return tirx.For(
@@ -93,6 +98,39 @@ def apply_overlaps(func: AnyFunc) -> AnyFunc:
         )
 
     return tvm_ffi.structural_map(func, ((tirx.For, rewrite),))
+
+
+def _may_work_in_place(loop: Any, arguments: Sequence[Any]) -> bool:
+    """Whether TVM's storage planning may give a block's result the memory of a temporary that the block reads."""
+
+    def temporary(buffer: Any) -> bool:
+        return not any(buffer.same_as(argument) for argument in arguments)
+
+    blocks = [node for node in analysis.nodes(loop.body) if isinstance(node, SBlock)]
+    blocks = [block for block in blocks if isinstance(block.body, tirx.BufferStore)]
+    computed: list[Any] = [block.body.buffer for block in blocks]
+    for block in blocks:
+        written: Any = block.body.buffer
+        if not temporary(written):
+            continue
+        for access in analysis.loads(block):
+            read: Any = access.buffer
+            # What the loop computes itself, it computes again.
+            outside = temporary(read) and not any(read.same_as(buffer) for buffer in computed)
+            if outside and str(read.dtype) == str(written.dtype) and access.indices and _same_axes(access, block):
+                return True
+    return False
+
+
+def _same_axes(access: analysis.Access, block: Any) -> bool:
+    """Whether the access uses exactly the axes by which the block writes."""
+    written = list(block.body.indices)
+    return all(
+        any(analysis.uses(index, axis.var) for index in access.indices)
+        == any(analysis.uses(index, axis.var) for index in written)
+        for axis in block.iter_vars
+        if not (isinstance(axis.dom.extent, tirx.IntImm) and int(axis.dom.extent) == 1)
+    )
 
 
 def _shift_last(loop: Any, length: int) -> tirx.Stmt | None:

@@ -1,4 +1,4 @@
-"""Arithmetic forms of float32 exp, tanh, erf, sigmoid and isnan, so that a vectorised loop holds no call to the C library.
+"""Arithmetic forms of float32 exp, tanh, erf, sigmoid and isnan: a vectorised loop then holds no library call.
 
 LLVM turns `exp` of a vector into one library call per lane. The forms here are plain arithmetic: correct to a few units
 in the last place, infinities and NaN included.

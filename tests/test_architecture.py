@@ -15,6 +15,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "ir": (set(), {"numpy", "networkx", "ml_dtypes"}),
     "ops": ({"ir"}, {"numpy", "ml_dtypes"}),
     "frontend": ({"ir", "ops"}, {"numpy", "onnx", "google"}),
+    "export": ({"ir", "ops"}, {"numpy", "onnx"}),
     "rewrite": ({"ir"}, {"numpy"}),
     "passmanager": ({"ir", "rewrite"}, {"numpy"}),
     "passes": ({"ir", "ops", "rewrite", "passmanager", "targets"}, {"numpy", "networkx"}),

@@ -82,9 +82,14 @@ def set_up(folder: Path | None = None, *, install: bool = False) -> Path:
             _extract_library(package, wanted[key], Path(workplace), fresh)
         _compile_runner(fresh)
         (fresh / DESCRIPTION).write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            os.replace(folder, Path(workplace) / "old")
-        os.replace(fresh, folder)
+        try:
+            if folder.exists():
+                os.replace(folder, Path(workplace) / "old")
+            os.replace(fresh, folder)
+        except OSError:
+            # Another process may have set up the same device meanwhile.
+            if read_description(folder) != wanted:
+                raise
     return folder
 
 

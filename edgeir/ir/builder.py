@@ -37,9 +37,14 @@ class Builder:
         return self.graph.add_constant(np.asarray(array), name, layout)
 
     def node(
-        self, op: str, *inputs: Value | np.ndarray | None, name: str = "", layout: str | None = None, **attributes: Any
+        self,
+        op: str,
+        *inputs: Value | np.ndarray | None,
+        name: str = "",
+        output_layout: str | None = None,
+        **attributes: Any,
     ) -> Node:
-        """Adds a node; `name` names its first output, `layout` chooses its output's layout."""
+        """Adds a node; `name` names its first output, `output_layout` chooses its output's layout."""
         operands = [self.constant(item) if isinstance(item, np.ndarray | np.generic) else item for item in inputs]
         return self.graph.add_node(
             op,
@@ -48,7 +53,7 @@ class Builder:
             names=[name] if name else [],
             before=self.before,
             location=self.location,
-            output_layouts=None if layout is None else [layout],
+            output_layouts=None if output_layout is None else [output_layout],
         )
 
     def outputs(self, **values: Value) -> Graph:

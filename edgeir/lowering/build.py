@@ -12,6 +12,7 @@ from tvm import relax
 
 from edgeir.errors import EdgeIRError
 from edgeir.ir.graph import Graph
+from edgeir.lowering.gpu import bound_functions, export_options
 from edgeir.lowering.linking import linker_for
 from edgeir.lowering.module import Scheduled, Scheduler, Step, plan, relax_module
 from edgeir.schedules.select import select
@@ -64,9 +65,12 @@ def build(graph: Graph, target: Target, threads: int | None = None, scheduler: S
         if step.lowering is not None and step.key not in scheduled:
             scheduled[step.key] = schedule(step.lowering.task)
     module, constant_bytes = relax_module(graph, steps, scheduled)
+    if target.gpu is not None:
+        module = bound_functions(module, target)
     tvm_target = tvm.target.Target(target.tvm_config())
     recorded: list[int] = []
-    executable = relax.build(module, tvm_target, relax_pipeline=_pipeline(recorded), tir_pipeline="s_tir")
+    with tvm_target:
+        executable = relax.build(module, tvm_target, relax_pipeline=_pipeline(recorded), tir_pipeline="s_tir")
     workspace = max((s.kernel.workspace_bytes for s in scheduled.values()), default=0)
     return Lowered(
         executable, tuple(scheduled.values()), _calls(steps, scheduled), recorded[0], workspace, constant_bytes, target
@@ -153,7 +157,9 @@ def export(lowered: Lowered, path: str | Path) -> None:
     Raises:
         EdgeIRError: the target is foreign and no compiler for it was found, or the linker failed.
     """
+    options = export_options(lowered.executable, lowered.target)
     try:
-        lowered.executable.export_library(str(path), fcompile=linker_for(lowered.target))
+        # The executable's own export_library hides `fpack_imports`.
+        lowered.executable.mod.export_library(str(path), fcompile=linker_for(lowered.target), **options)
     except (RuntimeError, OSError) as error:
         raise EdgeIRError("the shared library could not be linked", where=str(path), got=str(error)) from error

@@ -95,7 +95,7 @@ def _fresh_name(path: Path) -> Iterator[str]:
 
 
 def allocate(dtype: str, shape: tuple[int, ...]) -> tuple[Any, np.ndarray]:
-    """A tensor of TVM for an element type, and a numpy array over its memory, to which arrays of that type are assigned.
+    """A tensor of TVM for an element type, and a numpy array over its memory, which takes arrays of that type.
 
     The memory is aligned as TVM's kernels assume (64 bytes).
     """

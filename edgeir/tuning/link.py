@@ -10,6 +10,7 @@ from typing import Any
 from tvm.support import cc
 
 from edgeir.errors import EdgeIRError
+from edgeir.lowering.linking import linker_for
 from edgeir.targets.host import host
 from edgeir.targets.target import Target
 
@@ -24,16 +25,7 @@ def link_function(target: Target) -> Link:
     """
     if target.architecture == host().architecture:
         return _with_linker if shutil.which("ld") else cc.create_shared
-    name = f"{_gnu_triple(target.triple)}-g++"
-    if shutil.which(name) is None:
-        raise EdgeIRError("no compiler for the target", where=target.triple, expected=name, hint=f"install {name}")
-    return cc.cross_compiler(name)
-
-
-def _gnu_triple(triple: str) -> str:
-    """`aarch64-unknown-linux-gnu` → `aarch64-linux-gnu`, as GNU tools are named."""
-    parts = triple.split("-")
-    return "-".join([parts[0], *parts[-2:]])
+    return linker_for(target)
 
 
 def _with_linker(output: str, objects: Sequence[str], *_: Any, **__: Any) -> None:

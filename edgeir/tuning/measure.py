@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any, Protocol
@@ -36,11 +36,17 @@ class Candidate:
         return self.template, config_text(self.config)
 
 
+Observer = Callable[[Record], None]
+"""Told of each measurement as soon as it is there."""
+
+
 class Measurer(Protocol):
     """Measures candidates of a task."""
 
-    def measure(self, task: KernelTask, candidates: Sequence[Candidate]) -> list[Record]:
-        """One record for each candidate, in order."""
+    def measure(
+        self, task: KernelTask, candidates: Sequence[Candidate], on_record: Observer | None = None
+    ) -> list[Record]:
+        """One record for each candidate, in order; `on_record` sees each as soon as it is there."""
         ...
 
 
@@ -109,9 +115,11 @@ class ProcessMeasurer:
         self._made += 1
         return _Job(index, candidate, os.path.join(self._scratch.name, str(self._made)))
 
-    def measure(self, task: KernelTask, candidates: Sequence[Candidate]) -> list[Record]:
-        """One record for each candidate, in order; failures are records too."""
-        batch = _Batch(task, len(candidates))
+    def measure(
+        self, task: KernelTask, candidates: Sequence[Candidate], on_record: Observer | None = None
+    ) -> list[Record]:
+        """One record for each candidate, in order; failures are records too. See `Measurer.measure`."""
+        batch = _Batch(task, len(candidates), on_record)
         to_build = deque(self._job(index, candidate) for index, candidate in enumerate(candidates))
         if task.context.hash not in self._defaults:
             to_build.appendleft(self._job(None, Candidate(*task.default)))
@@ -187,13 +195,14 @@ class ProcessMeasurer:
 class _Batch:
     """The records of one call."""
 
-    def __init__(self, task: KernelTask, count: int) -> None:
+    def __init__(self, task: KernelTask, count: int, on_record: Observer | None) -> None:
         self.task = task
+        self._on_record = on_record
         self.records: list[Record | None] = [None] * count
 
     def store(self, job: _Job, answer: dict[str, Any]) -> None:
         assert job.index is not None
-        self.records[job.index] = Record(
+        record = self.records[job.index] = Record(
             self.task.context,
             job.candidate.template,
             dict(job.candidate.config),
@@ -203,5 +212,5 @@ class _Batch:
             answer["error"],
             time.time(),
         )
-
-
+        if self._on_record is not None:
+            self._on_record(record)

@@ -165,4 +165,3 @@ def disagreement(results: Mapping[str, np.ndarray], expected: Mapping[str, np.nd
         elif not (error.max() <= 1 and np.count_nonzero(error) <= max(1, error.size // 100)):
             return f"{name}: {np.count_nonzero(error)} of {error.size} elements differ, by up to {error.max():.3g}"
     return ""
-

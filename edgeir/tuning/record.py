@@ -19,6 +19,9 @@ FORMAT = 1
 ERRORS = ("", "invalid", "build", "crash", "timeout", "wrong", "run", "device")
 """Kinds of failure; "" for a measurement that succeeded."""
 
+NEVER_TRUSTED = ("wrong", "crash")
+"""A configuration that failed like this once may not win, whatever other measurements say."""
+
 _FIELDS = {
     "format": int,
     "context": dict,

@@ -17,7 +17,7 @@ from typing import Any
 
 from edgeir.errors import EdgeIRError
 from edgeir.tuning.context import Context
-from edgeir.tuning.record import Record, config_from, config_text, record_from_line, record_to_line
+from edgeir.tuning.record import NEVER_TRUSTED, Record, config_from, config_text, record_from_line, record_to_line
 
 APPLICATION_ID = 0x45646749
 SCHEMA_VERSION = 1
@@ -241,7 +241,7 @@ def ranking(records: Sequence[Record]) -> list[Record]:
         groups.setdefault((record.template, config_text(record.config)), []).append(record)
     ranked = []
     for group in groups.values():
-        if any(record.error in ("wrong", "crash") for record in group):
+        if any(record.error in NEVER_TRUSTED for record in group):
             continue
         group = [record for record in group if record.ratio < float("inf")]
         if group:

@@ -40,6 +40,10 @@ def _handler(role: str) -> Any:
         from edgeir.tuning.build_candidate import Builder
 
         return Builder()
+    if role == "model":
+        from edgeir.tuning.run_model import ModelRunner
+
+        return ModelRunner()
     from edgeir.tuning.run_candidate import Runner
 
     return Runner()

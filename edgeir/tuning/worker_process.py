@@ -20,7 +20,7 @@ class WorkerProcess:
     """One process of `edgeir.tuning.worker` that answers one message at a time.
 
     Args:
-        role: `build` or `run`.
+        role: `build`, `run` (candidates) or `model`.
         environment: variables added to this process's.
         cores: CPU cores to which the worker is bound; any if empty.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ from edgeir.targets import lookup
 from tests.export.onnx_engines import run_onnxruntime
 from tests.strategies import assert_outputs_close, graphs, random_inputs
 
-MODELS = {
-    "mnist_cnn": {"input": (2, 1, 28, 28)},
-    "ppocr_cls": {"x": (1, 3, 48, 192)},
+# Model → shape of its first input, None where it is fixed.
+MODELS: dict[str, tuple[int, ...] | None] = {
+    "mnist_cnn": (2, 1, 28, 28),
+    "ppocr_cls": (1, 3, 48, 192),
     "silero_vad_16k_static": None,
-    "ppocrv4_det": {"x": (1, 3, 64, 64)},
-    "efficientnet_lite0": {"input": (1, 3, 224, 224)},
+    "ppocrv4_det": (1, 3, 64, 64),
+    "efficientnet_lite0": (1, 3, 224, 224),
 }
 
 
@@ -35,21 +37,27 @@ def test_random_graphs(graph: Graph) -> None:
     inputs = random_inputs(graph)
     model = to_onnx(graph)
     onnx.checker.check_model(model, full_check=True)
-    used = {name: array for name, array in inputs.items()}
-    assert_outputs_close(run_onnxruntime(model, used), evaluate(graph, inputs))
+    assert_outputs_close(run_onnxruntime(model, inputs), evaluate(graph, inputs))
 
 
 @given(graphs())
 @settings(max_examples=20)
 def test_reimport_means_the_same(graph: Graph) -> None:
     inputs = random_inputs(graph)
-    again = edgeir.load(to_onnx(graph))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        export_model(graph, path)
+        again = edgeir.load(path)
     assert [value.name for value in again.inputs] == [value.name for value in graph.inputs]
     assert_outputs_close(evaluate(again, inputs), evaluate(graph, inputs))
 
 
 def _relative_errors(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> dict[str, float]:
-    ranges = {name: float(np.max(np.abs(array), initial=0.0)) or 1.0 for name, array in wanted.items()}
+    """Largest errors relative to the outputs' largest magnitudes, of at least 0.1.
+
+    ONNX Runtime approximates the sigmoid to 1.5e-7 absolute, which is much of a probability that is nearly 0.
+    """
+    ranges = {name: max(float(np.max(np.abs(array), initial=0.0)), 0.1) for name, array in wanted.items()}
     return {name: float(np.max(np.abs(got[name] - wanted[name]), initial=0.0)) / ranges[name] for name in wanted}
 
 
@@ -57,9 +65,8 @@ def _relative_errors(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) 
 def test_simplified_models_agree_with_the_originals(shared_models: Path, tmp_path: Path, name: str) -> None:
     path = shared_models / f"{name}.onnx"
     original = onnx.load(path)
-    graph = edgeir.load(
-        path, MODELS[name] if original.graph.input[0].name in (MODELS[name] or ()) else _fixed(original)
-    )
+    shape = MODELS[name]
+    graph = edgeir.load(path, {original.graph.input[0].name: shape} if shape else None)
     simplification_pipeline().run(graph, PassContext())
     inputs = example_inputs(graph)
     export_model(graph, tmp_path / "out.onnx")
@@ -67,17 +74,6 @@ def test_simplified_models_agree_with_the_originals(shared_models: Path, tmp_pat
     wanted = run_onnxruntime(original, inputs)
     for output, error in _relative_errors(got, wanted).items():
         assert error < 1e-5, output
-
-
-def _fixed(model: onnx.ModelProto) -> dict[str, tuple[int, ...]] | None:
-    first = model.graph.input[0]
-    sizes = next((shape for shapes in MODELS.values() for shape in (shapes or {}).values()), None)
-    known = [dim.dim_value for dim in first.type.tensor_type.shape.dim]
-    if all(known) or sizes is None:
-        return None
-    wanted = MODELS[next(key for key, shapes in MODELS.items() if shapes)] or {}
-    (shape,) = wanted.values()
-    return {first.name: shape}
 
 
 def test_fused_and_blocked_graphs_export_as_plain_ones(shared_models: Path) -> None:

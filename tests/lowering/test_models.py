@@ -22,12 +22,17 @@ MODELS = (
     ("silero_vad_16k_static", {}),
     ("open_nsfw_resnet50thin", {"unk__653": 1}),
     ("efficientnet_lite0", {"N": 1}),
-    pytest.param("minilm_l6_int8", {"batch": 2, "sequence": 24}, marks=pytest.mark.slow),
+    ("minilm_l6_int8", {"batch": 2, "sequence": 24}),
 )
+LARGE = ("open_nsfw_resnet50thin", "efficientnet_lite0", "minilm_l6_int8")
+CASES = [
+    pytest.param(name, sizes, blocked, marks=[pytest.mark.slow] if name in LARGE and not blocked else [])
+    for name, sizes in MODELS
+    for blocked in (False, True)
+]
 
 
-@pytest.mark.parametrize(("name", "sizes"), MODELS)
-@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize(("name", "sizes", "blocked"), CASES)
 def test_compiled_model_agrees_with_onnxruntime(
     shared_models: Path, name: str, sizes: dict[str, int], blocked: bool
 ) -> None:

@@ -257,3 +257,69 @@ def test_erf_is_close():
     task = group_task(lambda a: te.compute(a.shape, lambda i: tirx.erf(a[i])), [(x.shape, "float32")])
     result = run(Fallback().apply(task, {}, PLAIN), task, [x])[0]
     np.testing.assert_allclose(result, np.vectorize(erf)(x.astype("float64")), atol=1e-6)
+
+
+@TARGETS
+@pytest.mark.parametrize("columns", [64, 1000, 37])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_stage_that_works_in_place_computes_nothing_twice(rows, columns, target):
+    """The ragged tail of an exponential that overwrites its own input must not be computed from results."""
+
+    def compute(x: Any) -> Any:
+        return topi.nn.softmax(topi.tanh(topi.exp(x)), axis=-1)
+
+    check(compute, lambda x: softmax(np.tanh(np.exp(x)), -1), (rows, columns), target=target)
+
+
+@TARGETS
+@pytest.mark.parametrize("columns", [64, 1000, 37])
+def test_softmax_of_float16(columns, target):
+    def compute(x: Any) -> Any:
+        wide = te.compute(x.shape, lambda *i: x(*i).astype("float32"), name="decode")
+        result = topi.nn.softmax(wide, axis=-1)
+        return te.compute(x.shape, lambda *i: result(*i).astype("float16"), name="encode")
+
+    task = group_task(compute, [((3, columns), "float16")])
+    (x,) = [values((3, columns), "float16", 0)]
+    (result,) = run(Fallback().apply(task, {}, target), task, [x], target)
+    np.testing.assert_allclose(result, softmax(x.astype("float32"), -1), rtol=2e-3, atol=1e-7)
+
+
+@TARGETS
+@pytest.mark.parametrize(
+    "shape", [(1, 64, 56, 56), (2, 3, 7, 12), (5, 4, 9, 3), (1, 8, 14, 14), (3, 2, 20, 24)], ids=str
+)
+def test_vectors_across_rows_are_read_in_one_piece(shape, target):
+    check(lambda a, b: topi.add(a, b), lambda a, b: a + b, shape, shape, target=target)
+    task = group_task(topi.add, [(shape, "float32")] * 2)
+    func = Fallback().apply(task, {}, target).func
+    library = tvm.compile(tvm.IRModule({"main": func}), tvm.target.Target(target.tvm_config()))
+    assert "insertelement" not in library.mod.inspect_source("ll")
+
+
+def test_a_schedule_that_does_not_apply_is_reported(caplog, monkeypatch):
+    def refuse(*_: Any) -> Any:
+        raise ValueError("refused")
+
+    monkeypatch.setattr("edgeir.schedules.row_fusion.schedule_stages", refuse)
+    check(lambda a: topi.add(a, a), lambda a: a + a, (3, 5))
+    assert [r.levelname for r in caplog.records] == ["WARNING"] and "refused" in caplog.text
+
+
+@TARGETS
+@pytest.mark.parametrize("repeats", [2, 3, 5])
+def test_repeated_elements_and_periods(repeats, target):
+    def stretch(x: Any) -> Any:
+        return te.compute((5, 20 * repeats), lambda i, j: x[i, tirx.floordiv(j, repeats)], name="stretch")
+
+    def tile(x: Any) -> Any:
+        return te.compute((5, 20 * repeats), lambda i, j: x[i, tirx.floormod(j, 20)], name="tile")
+
+    check(stretch, lambda x: np.repeat(x, repeats, 1), (5, 20), target=target)
+    check(tile, lambda x: np.tile(x, (1, repeats)), (5, 20), target=target)
+
+
+@TARGETS
+@pytest.mark.parametrize("shape", [(1, 1000), (1, 1, 64), (1, 37), (1000,)], ids=str)
+def test_softmax_of_a_single_row(shape, target):
+    check(lambda x: topi.nn.softmax(x, axis=-1), lambda x: softmax(x, -1), shape, target=target)

@@ -146,3 +146,24 @@ def test_the_tile_fits_the_registers(rows, target):
 def test_what_is_no_float_product_of_matrices_is_left_to_other_templates():
     assert matmul_problem(matmul_task((4, 5), (5, 6), dtype="float64")) is None
     assert matmul_problem(matmul_task((4, 5), (5, 6), dtype="int32")) is None
+
+
+@pytest.mark.parametrize("columns", [32, 45])
+@pytest.mark.parametrize("rows", [1, 9, 24])
+@pytest.mark.parametrize("batch", [(), (2,)], ids=str)
+def test_an_epilogue_that_is_too_large_to_inline_runs_on_the_tile(rows, columns, batch, monkeypatch, caplog):
+    monkeypatch.setattr("edgeir.schedules.inlining._MAX_NODES", 12)
+    shapes = [(*batch, rows, 20), (20, columns), (columns,)]
+
+    def epilogue(p: Any, bias: Any) -> Any:
+        biased = topi.add(p, bias)
+        return topi.add(topi.multiply(topi.exp(biased), biased), topi.tanh(biased))
+
+    task = matmul_task(shapes[0], shapes[1], constant_b=True, extra=shapes[2:], epilogue=epilogue)
+    template = MatmulPacked()
+    kernel = template.apply(task, template.default(task, WIDE), WIDE)
+    a, b, bias = values = arrays(*shapes)
+    x = a @ (b * 0.2) + bias
+    result = run(kernel, task, [a, (b * 0.2).astype("float32"), bias], WIDE)[0]
+    np.testing.assert_allclose(result, np.exp(x) * x + np.tanh(x), rtol=1e-3, atol=1e-3)
+    assert str(kernel.func).count("sblock(") > 4 and not caplog.records, caplog.text

@@ -37,7 +37,9 @@ def tile(node: ExportNode) -> str:
 
 @exporter("transpose")
 def transpose(node: ExportNode) -> str:
-    """Transpose."""
+    """Transpose; of a scalar nothing."""
+    if not node.type().rank:
+        return node.emit("Identity", node.input(0))
     return node.emit("Transpose", node.input(0), perm=node.attribute("perm"))
 
 
@@ -84,6 +86,8 @@ def _end(start: Dim, size: Dim, step: int) -> Dim:
 def pad(node: ExportNode) -> str:
     """Pad; borders wider than the tensor, which few tool chains repeat rightly, by Gather."""
     padding, mode, rank = node.attribute("padding"), node.attribute("mode"), node.type().rank
+    if not rank:
+        return node.emit("Identity", node.input(0))
     if mode == "constant":
         value = node.input(1)
         if value and node.type(1).rank:

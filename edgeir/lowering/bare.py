@@ -1,0 +1,204 @@
+"""Kernels as an object file that needs no library of TVM's, and what a program must do to call them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.tirx import compilation_pipeline
+
+from edgeir.errors import EdgeIRError
+from edgeir.ir.graph import Graph, Value
+from edgeir.lowering.build import default_scheduler
+from edgeir.lowering.compute.registry import physical
+from edgeir.lowering.compute.storage import carrier
+from edgeir.lowering.layouts import to_physical
+from edgeir.lowering.module import Scheduled, Scheduler, Step, is_view, plan
+from edgeir.targets.target import Target
+
+ALIGNMENT = 64
+"""Bytes to which every tensor is aligned; kernels load whole vectors."""
+
+SYMBOL_PREFIX = "__tvm_ffi_"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a kernel: a constant by its number, or the memory of a value."""
+
+    constant: int | None = None
+    value: Value | None = None
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call.
+
+    Attributes:
+        kernel: name of the kernel; its symbol is `SYMBOL_PREFIX` + name.
+        arguments: operands, then results.
+        reads, writes: the values among them; views are replaced by the value whose memory they view.
+    """
+
+    kernel: str
+    arguments: tuple[Argument, ...]
+    reads: tuple[Value, ...]
+    writes: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """An output of the program: a value's memory, or a constant by its number."""
+
+    name: str
+    value: Value
+    constant: int | None
+
+
+@dataclass(frozen=True)
+class BareProgram:
+    """A graph as a sequence of kernel calls.
+
+    Attributes:
+        graph: the graph.
+        calls: in order.
+        constants: arrays as kernels read them.
+        results: the outputs, in order.
+        kernels: each distinct kernel.
+        target: the machine, with one core.
+    """
+
+    graph: Graph
+    calls: tuple[KernelCall, ...]
+    constants: tuple[np.ndarray, ...]
+    results: tuple[Result, ...]
+    kernels: tuple[Scheduled, ...]
+    target: Target
+
+
+def bare_program(graph: Graph, target: Target, scheduler: Scheduler | None = None) -> BareProgram:
+    """Plans the calls of a graph for one core.
+
+    Args:
+        graph: fixed shapes, after all passes.
+        target: the machine.
+        scheduler: how to schedule a task; the templates' default if None.
+
+    Raises:
+        EdgeIRError: the target is a GPU, a dimension is symbolic, or an operator cannot be compiled.
+    """
+    if target.gpu is not None:
+        raise EdgeIRError("C programs are for CPUs", where=f"target {target.name}", hint="give the CPU as target")
+    target = target.with_cores(1)
+    steps = plan(graph)
+    schedule = scheduler or default_scheduler(target)
+    scheduled: dict[str, Scheduled] = {}
+    for step in steps:
+        if step.lowering is not None and step.key not in scheduled:
+            scheduled[step.key] = schedule(step.lowering.task)
+    pool = _Constants()
+    calls = [_call(step, scheduled[step.key], pool) for step in steps if step.lowering is not None]
+    results = []
+    for name, value in zip(graph.output_names, graph.outputs, strict=True):
+        source = root(value)
+        number = pool.add(to_physical(source.data, source.type)) if source.is_constant else None
+        results.append(Result(name, source, number))
+    return BareProgram(graph, tuple(calls), tuple(pool.arrays), tuple(results), tuple(scheduled.values()), target)
+
+
+def root(value: Value) -> Value:
+    """The value whose memory a chain of reshapes views."""
+    while value.producer is not None and is_view(value.producer):
+        value = value.producer.input(0)
+    return value
+
+
+def value_bytes(value: Value) -> int:
+    """Bytes of a value in memory."""
+    return int(np.prod(physical(value.type), dtype=np.int64)) * np.dtype(carrier(value.type.dtype)).itemsize
+
+
+class _Constants:
+    """Arrays, equal ones once."""
+
+    def __init__(self) -> None:
+        self.arrays: list[np.ndarray] = []
+        self._numbers: dict[tuple[str, tuple[int, ...], bytes], int] = {}
+
+    def add(self, array: np.ndarray) -> int:
+        array = np.ascontiguousarray(array)
+        key = (array.dtype.name, array.shape, array.tobytes())
+        if key not in self._numbers:
+            self._numbers[key] = len(self.arrays)
+            self.arrays.append(array)
+        return self._numbers[key]
+
+
+def _call(step: Step, scheduled: Scheduled, pool: _Constants) -> KernelCall:
+    assert step.lowering is not None
+    arguments: list[Argument] = []
+    reads: list[Value] = []
+    for index, source in enumerate(step.lowering.sources):
+        pack = scheduled.kernel.pack.get(index)
+        if not isinstance(source, np.ndarray):
+            source = root(source)
+            if not source.is_constant:
+                arguments.append(Argument(value=source))
+                reads.append(source)
+                continue
+            source = to_physical(source.data, source.type)
+        arguments.append(Argument(constant=pool.add(pack(source) if pack else source)))
+    arguments += [Argument(value=value) for value in step.node.outputs]
+    return KernelCall(scheduled.task.name, tuple(arguments), tuple(dict.fromkeys(reads)), tuple(step.node.outputs))
+
+
+def write_kernels(program: BareProgram, path: Path) -> Mapping[str, int]:
+    """Writes the kernels as an object file, and returns the bytes of workspace that each of them asks for.
+
+    Checks of the arguments' types and shapes are left out: the program that calls them is generated too. An object
+    needs `TVMBackendAllocWorkspace`, `TVMBackendFreeWorkspace` and `TVMBackendParallelLaunch`, as pointers of these
+    names after `__`, besides libc and libm.
+
+    Raises:
+        EdgeIRError: code could not be generated or written.
+    """
+    functions = {s.task.name: s.kernel.func.with_attr("global_symbol", s.task.name) for s in program.kernels}
+    machine = tvm.target.Target(program.target.tvm_config())
+    machine = machine.with_host(machine)
+    lower, finalize, _ = compilation_pipeline.get_tir_pipeline("s_tir")
+    passes = tirx.transform
+    try:
+        with machine:
+            module = lower(passes.BindTarget(machine)(tvm.IRModule(functions)))
+            module = tvm.transform.Sequential(
+                [passes.SkipAssert(), passes.StmtSimplify(), passes.RemoveNoOp(), finalize()]
+            )(module)
+            code = tvm.get_global_func("target.build.llvm")(module, machine)
+            code.write_to_file(str(path), "o")
+    except (RuntimeError, OSError) as error:
+        raise EdgeIRError("the kernels could not be written", where=str(path), got=str(error)) from error
+    return {name.removeprefix(SYMBOL_PREFIX): _workspace(func) for name, func in _named(module)}
+
+
+def _named(module: tvm.IRModule) -> list[tuple[str, tirx.PrimFunc]]:
+    return [(variable.name_hint, function) for variable, function in module.functions.items()]
+
+
+def _workspace(function: tirx.PrimFunc) -> int:
+    """The sum of what a lowered function allocates, each rounded up to the alignment."""
+    total = 0
+
+    def visit(node: object) -> None:
+        nonlocal total
+        if isinstance(node, tirx.Call) and re.search(
+            "TVMBackendAllocWorkspace", str(node.args[0] if node.args else "")
+        ):
+            total += -(-int(node.args[3]) // ALIGNMENT) * ALIGNMENT
+
+    tirx.stmt_functor.post_order_visit(function.body, visit)
+    return total
