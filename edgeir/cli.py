@@ -14,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from edgeir.errors import EdgeIRError
+from edgeir.tuning_cli import RecordsOption, register
 
 CHECK_FAILED, BAD_INPUT = 1, 2
 
@@ -329,6 +330,9 @@ def emulate(
     if architecture != "aarch64":
         raise EdgeIRError("no such device can be emulated", expected="aarch64", got=architecture)
     _say(f"{set_up(folder, install=install)}: ready")
+
+
+register(app, device_app)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from edgeir.lowering.compute.registry import physical
 from edgeir.lowering.compute.storage import carrier
 from edgeir.lowering.layouts import to_physical
 from edgeir.lowering.module import Scheduled, Scheduler, Step, is_view, plan
+from edgeir.schedules.analysis import nodes
+from edgeir.schedules.tir_types import AnyFunc
 from edgeir.targets.target import Target
 
 ALIGNMENT = 64
@@ -185,20 +186,15 @@ def write_kernels(program: BareProgram, path: Path) -> Mapping[str, int]:
     return {name.removeprefix(SYMBOL_PREFIX): _workspace(func) for name, func in _named(module)}
 
 
-def _named(module: tvm.IRModule) -> list[tuple[str, tirx.PrimFunc]]:
+def _named(module: tvm.IRModule) -> list[tuple[str, AnyFunc]]:
     return [(variable.name_hint, function) for variable, function in module.functions.items()]
 
 
-def _workspace(function: tirx.PrimFunc) -> int:
+def _workspace(function: AnyFunc) -> int:
     """The sum of what a lowered function allocates, each rounded up to the alignment."""
     total = 0
-
-    def visit(node: object) -> None:
-        nonlocal total
-        if isinstance(node, tirx.Call) and re.search(
-            "TVMBackendAllocWorkspace", str(node.args[0] if node.args else "")
-        ):
-            total += -(-int(node.args[3]) // ALIGNMENT) * ALIGNMENT
-
-    tirx.stmt_functor.post_order_visit(function.body, visit)
+    for node in nodes(function.body):
+        arguments = getattr(node, "args", ())
+        if len(arguments) > 3 and getattr(arguments[0], "value", None) == "TVMBackendAllocWorkspace":
+            total += -(-int(arguments[3]) // ALIGNMENT) * ALIGNMENT
     return total

@@ -10,8 +10,7 @@ from typing import Any
 from tvm.support import cc
 
 from edgeir.errors import EdgeIRError
-from edgeir.lowering.linking import linker_for
-from edgeir.targets.host import host
+from edgeir.lowering.linking import is_foreign, linker_for
 from edgeir.targets.target import Target
 
 Link = Callable[..., Any]
@@ -23,9 +22,10 @@ def link_function(target: Target) -> Link:
     Raises:
         EdgeIRError: there is no linker for the target.
     """
-    if target.architecture == host().architecture:
-        return _with_linker if shutil.which("ld") else cc.create_shared
-    return linker_for(target)
+    if not is_foreign(target) and shutil.which("ld"):
+        return _with_linker
+    linker = linker_for(target)
+    return cc.create_shared if linker is None else linker
 
 
 def _with_linker(output: str, objects: Sequence[str], *_: Any, **__: Any) -> None:

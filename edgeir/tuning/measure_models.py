@@ -43,4 +43,4 @@ def model_seconds(graph: Graph, models: Sequence[Lowered], threads: int, seconds
     if answer is None or answer["error"]:
         detail = "the process died" if answer is None else answer.get("detail", answer["error"])
         raise EdgeIRError("the whole model could not be measured", where=graph.name, got=detail)
-    return answer["seconds"]
+    return list(map(float, answer["seconds"]))
