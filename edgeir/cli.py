@@ -72,6 +72,8 @@ def compile_command(
     emit: Annotated[
         str, typer.Option(help="library (an artifact, linked), object (object files, not linked) or c (C source).")
     ] = "library",
+    records: RecordsOption = None,
+    untuned: Annotated[bool, typer.Option("--untuned", help="Use default schedules, whatever was measured.")] = False,
     timing: Annotated[bool, typer.Option(help="Show the seconds of each stage.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,9 +96,18 @@ def compile_command(
 
         shapes = parse_shapes(shape)
         if emit == "library":
-            manifest = compile(model, target, shapes, passes, threads, output, on_stage=on_stage).manifest
+            artifact = compile(
+                *(model, target, shapes, passes, threads, output),
+                on_stage=on_stage,
+                records=records,
+                tuned=not untuned,
+            )
+            manifest = artifact.manifest
         else:
-            compilation = prepare(model, target, shapes, passes, threads, on_stage=on_stage)
+            cores = 1 if emit == "c" else threads
+            compilation = prepare(
+                *(model, target, shapes, passes, cores), on_stage=on_stage, records=records, tuned=not untuned
+            )
             manifest = compilation.manifest
             EMITTERS[emit](compilation, output)
     if as_json:
@@ -108,6 +119,9 @@ def compile_command(
         f"  {code}constants {_bytes(manifest.constant_bytes)}, "
         f"peak activations {_bytes(manifest.peak_memory_bytes)}, {manifest.macs / 1e6:.1f} M multiply-accumulates"
     )
+    if manifest.untuned_kernels:
+        kernels = len(manifest.untuned_kernels) + len(manifest.tuned_kernels)
+        _say(f"  {len(manifest.untuned_kernels)} of {kernels} tunable kernels have no records for this target")
     if timing:
         table = Table("stage", "seconds")
         for name, elapsed in seconds.items():

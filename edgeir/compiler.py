@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeir.errors import EdgeIRError
 from edgeir.frontend import load
 from edgeir.ir import Graph, Value, graph_statistics, load_graph
 from edgeir.ir.evaluate import evaluate
@@ -21,6 +22,8 @@ from edgeir.passes.pipelines import default_pipeline
 from edgeir.passmanager import PassContext, Pipeline, example_inputs
 from edgeir.runtime import Artifact, Manifest, TensorSpec
 from edgeir.targets import Target, lookup
+from edgeir.tuning.recorded import RecordedScheduler
+from edgeir.tuning.records import RecordStore, default_path
 
 StageObserver = Callable[[str, float | None], None]
 """Called with a stage's name and None when it starts, and with its seconds when it ends."""
@@ -36,6 +39,8 @@ def compile(
     *,
     golden_inputs: Mapping[str, np.ndarray] | None = None,
     on_stage: StageObserver | None = None,
+    records: str | Path | None = None,
+    tuned: bool = True,
 ) -> Artifact:
     """Compile a model for a target.
 
@@ -49,6 +54,8 @@ def compile(
         golden_inputs: input name → array for the artifact's golden pair; seeded random data if None. The golden
             outputs come from the reference evaluator on the graph as imported.
         on_stage: told when each stage starts and ends.
+        records: file of measurements; `EDGEIR_RECORDS` or the one in the user's cache folder if None.
+        tuned: whether kernels are scheduled by the best record for the target and number of threads.
 
     Returns:
         The artifact.
@@ -58,7 +65,13 @@ def compile(
     """
     machine = lookup(target) if isinstance(target, str) else target
     linker_for(machine)  # a missing cross compiler is told before the work, not after
-    compilation = prepare(model, machine, shapes, passes, threads, golden_inputs=golden_inputs, on_stage=on_stage)
+    compilation = prepare(
+        *(model, machine, shapes, passes, threads),
+        golden_inputs=golden_inputs,
+        on_stage=on_stage,
+        records=records,
+        tuned=tuned,
+    )
     stage = _Stages(on_stage)
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "model.so"
@@ -104,6 +117,8 @@ def prepare(
     *,
     golden_inputs: Mapping[str, np.ndarray] | None = None,
     on_stage: StageObserver | None = None,
+    records: str | Path | None = None,
+    tuned: bool = True,
 ) -> Compilation:
     """Compile a model without writing anything; see `compile`."""
     stage = _Stages(on_stage)
@@ -120,8 +135,8 @@ def prepare(
     with stage("passes"):
         optimized = graph.copy()
         pipeline.run(optimized, PassContext(target=machine))
-    with stage("lower and generate code"):
-        lowered = build(optimized, machine)
+    with stage("lower and generate code"), _recorded(machine, records, tuned) as scheduler:
+        lowered = build(optimized, machine, scheduler=scheduler)
     with stage("golden pair"):
         inputs = dict(golden_inputs) if golden_inputs is not None else example_inputs(graph)
         outputs = evaluate(graph, inputs)
@@ -135,8 +150,22 @@ def prepare(
         constant_bytes=lowered.constant_bytes,
         peak_memory_bytes=_peak(graph, lowered),
         macs=graph_statistics(graph).macs,
+        tuned_kernels=tuple(scheduler.tuned),
+        untuned_kernels=tuple(scheduler.untuned),
     )
     return Compilation(graph, optimized, lowered, manifest, inputs, outputs)
+
+
+@contextmanager
+def _recorded(target: Target, records: str | Path | None, tuned: bool) -> Iterator[RecordedScheduler]:
+    """Schedules by the records in a file; a file named by nobody may be missing."""
+    if not tuned or (records is None and not default_path().exists()):
+        yield RecordedScheduler(None, target)
+        return
+    if records is not None and not Path(records).exists():
+        raise EdgeIRError("there is no such file of records", where=str(records), hint="edgeir tune makes it")
+    with RecordStore(records) as store:
+        yield RecordedScheduler(store, target)
 
 
 def load_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:

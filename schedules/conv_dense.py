@@ -17,8 +17,8 @@ from edgeir.targets.target import Target
 
 def output_block(problem: ConvProblem, target: Target) -> int:
     """Output channels that are computed together: the output's own block, or the shortest vector that holds all."""
-    if problem.out_block:
-        return problem.out_block
+    if problem.out_block or problem.groups > 1:
+        return problem.out_block or target.lanes(32)
     return min(target.lanes(32), max(SHORTEST_VECTOR, 1 << (problem.out_group - 1).bit_length()))
 
 

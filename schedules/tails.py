@@ -106,8 +106,8 @@ def _may_work_in_place(loop: Any, arguments: Sequence[Any]) -> bool:
     def temporary(buffer: Any) -> bool:
         return not any(buffer.same_as(argument) for argument in arguments)
 
-    blocks = [node for node in analysis.nodes(loop.body) if isinstance(node, SBlock)]
-    blocks = [block for block in blocks if isinstance(block.body, tirx.BufferStore)]
+    found: list[Any] = [node for node in analysis.nodes(loop.body) if isinstance(node, SBlock)]
+    blocks = [block for block in found if isinstance(block.body, tirx.BufferStore)]
     computed: list[Any] = [block.body.buffer for block in blocks]
     for block in blocks:
         written: Any = block.body.buffer

@@ -21,6 +21,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "passes": ({"ir", "ops", "rewrite", "passmanager", "targets"}, {"numpy", "networkx"}),
     "lowering": ({"ir", "ops", "schedules", "targets"}, {"numpy", "tvm", "tvm_ffi", "ml_dtypes"}),
     "schedules": ({"targets"}, {"numpy", "tvm", "tvm_ffi"}),
+    "tuning": ({"ir", "ops", "lowering", "schedules", "targets"}, {"numpy", "tvm", "xgboost"}),
     "targets": (set(), set()),
     "runtime": ({"targets"}, {"numpy", "tvm", "tvm_ffi", "ml_dtypes"}),
 }

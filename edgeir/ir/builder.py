@@ -32,14 +32,14 @@ class Builder:
         """Adds a graph input."""
         return self.graph.add_input(name, parse_type(type) if isinstance(type, str) else type)
 
-    def constant(self, array: np.ndarray, name: str = "constant", layout: str = "") -> Value:
+    def constant(self, array: np.ndarray | np.generic, name: str = "constant", layout: str = "") -> Value:
         """Adds a constant."""
         return self.graph.add_constant(np.asarray(array), name, layout)
 
     def node(
         self,
         op: str,
-        *inputs: Value | np.ndarray | None,
+        *inputs: Value | np.ndarray | np.generic | None,
         name: str = "",
         output_layout: str | None = None,
         **attributes: Any,
@@ -65,7 +65,7 @@ class Builder:
         if op.startswith("__"):
             raise AttributeError(op)
 
-        def build(*inputs: Value | np.ndarray | None, **keywords: Any) -> Value:
+        def build(*inputs: Value | np.ndarray | np.generic | None, **keywords: Any) -> Value:
             node = self.node(op.rstrip("_"), *inputs, **keywords)
             if len(node.outputs) != 1:
                 raise EdgeIRError(f"{op} has {len(node.outputs)} outputs", hint=f"use node({op!r}, …).outputs")

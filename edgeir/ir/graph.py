@@ -54,7 +54,7 @@ class Graph(GraphReader):
         self.version += 1
         return value
 
-    def add_constant(self, array: np.ndarray, name: str = "constant", layout: str = "") -> Value:
+    def add_constant(self, array: np.ndarray | np.generic, name: str = "constant", layout: str = "") -> Value:
         """Adds a constant; the array is not copied and becomes read-only. The name is made unique.
 
         Raises:

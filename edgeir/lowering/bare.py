@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
 from tvm import tirx
+from tvm.ir import Call
 from tvm.tirx import compilation_pipeline
 
 from edgeir.errors import EdgeIRError
@@ -18,7 +20,7 @@ from edgeir.lowering.compute.registry import physical
 from edgeir.lowering.compute.storage import carrier
 from edgeir.lowering.layouts import to_physical
 from edgeir.lowering.module import Scheduled, Scheduler, Step, is_view, plan
-from edgeir.schedules.analysis import nodes
+from edgeir.schedules.analysis import call_name, nodes
 from edgeir.schedules.tir_types import AnyFunc
 from edgeir.targets.target import Target
 
@@ -26,6 +28,7 @@ ALIGNMENT = 64
 """Bytes to which every tensor is aligned; kernels load whole vectors."""
 
 SYMBOL_PREFIX = "__tvm_ffi_"
+_ALLOCATE = "TVMBackendAllocWorkspace"
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,8 @@ def write_kernels(program: BareProgram, path: Path) -> Mapping[str, int]:
     functions = {s.task.name: s.kernel.func.with_attr("global_symbol", s.task.name) for s in program.kernels}
     machine = tvm.target.Target(program.target.tvm_config())
     machine = machine.with_host(machine)
-    lower, finalize, _ = compilation_pipeline.get_tir_pipeline("s_tir")
+    pipeline: Any = compilation_pipeline.get_tir_pipeline("s_tir")
+    lower, finalize, _ = pipeline
     passes = tirx.transform
     try:
         with machine:
@@ -186,7 +190,7 @@ def write_kernels(program: BareProgram, path: Path) -> Mapping[str, int]:
     return {name.removeprefix(SYMBOL_PREFIX): _workspace(func) for name, func in _named(module)}
 
 
-def _named(module: tvm.IRModule) -> list[tuple[str, AnyFunc]]:
+def _named(module: Any) -> list[tuple[str, AnyFunc]]:
     return [(variable.name_hint, function) for variable, function in module.functions.items()]
 
 
@@ -194,7 +198,8 @@ def _workspace(function: AnyFunc) -> int:
     """The sum of what a lowered function allocates, each rounded up to the alignment."""
     total = 0
     for node in nodes(function.body):
-        arguments = getattr(node, "args", ())
-        if len(arguments) > 3 and getattr(arguments[0], "value", None) == "TVMBackendAllocWorkspace":
-            total += -(-int(arguments[3]) // ALIGNMENT) * ALIGNMENT
+        if isinstance(node, Call) and call_name(node) == _ALLOCATE:
+            # Device type, device number, bytes, type code, type bits.
+            size: Any = node.args[2]
+            total += -(-int(size) // ALIGNMENT) * ALIGNMENT
     return total

@@ -47,23 +47,26 @@ def installed_versions() -> dict[str, str]:
 
 
 class Library:
-    """A Relax executable, loaded and ready on the CPU.
+    """A Relax executable, loaded and ready on a device.
 
     Args:
         path: the shared library. Its code is mapped here: check the machine first.
+        device: DLPack's type of the device that holds its tensors; its runtime must be loaded.
 
     Raises:
         ArtifactError: the library cannot be loaded or has no `main`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: int = _CPU) -> None:
         runtime = tvm_runtime()
         try:
             # The session owns the module, so that it is unloaded with the last session that uses it.
             with _fresh_name(path) as name:
                 module = runtime.load_module(name, keep_module_alive=False)
             self._machine = module["vm_load_executable"]()
-            self._machine["vm_initialization"](_CPU, 0, _POOLED_ALLOCATOR)
+            # The machine wants the CPU as its last device, for shapes and scalars.
+            devices = [(kind, 0, _POOLED_ALLOCATOR) for kind in dict.fromkeys((device, _CPU))]
+            self._machine["vm_initialization"](*(value for entry in devices for value in entry))
             self.main = self._machine["main"]
             self.arity = int(self._machine["get_function_arity"]("main"))
         except Exception as error:

@@ -18,6 +18,7 @@ FORMAT_VERSION = 1
 
 _INTEGERS = ("threads", "code_bytes", "constant_bytes", "peak_memory_bytes", "macs")
 _STRINGS = ("name", "passes", "created_with")
+_NAME_LISTS = ("tuned_kernels", "untuned_kernels")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -57,6 +58,8 @@ class Manifest:
         peak_memory_bytes: most activation memory in use at one time, inputs and outputs included.
         macs: multiply-accumulate operations of one run.
         created_with: the command or call that made the artifact; may be empty.
+        tuned_kernels: names of the kernels for which there were records of measurements.
+        untuned_kernels: names of those that could be tuned and had none, so that defaults were used.
     """
 
     name: str
@@ -74,6 +77,8 @@ class Manifest:
     peak_memory_bytes: int = 0
     macs: int = 0
     created_with: str = ""
+    tuned_kernels: tuple[str, ...] = ()
+    untuned_kernels: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as JSON values, its own hash left out."""
@@ -85,6 +90,7 @@ class Manifest:
             "outputs": [_spec_to_dict(spec) for spec in self.outputs],
             "target": self.target.to_dict(),
             "required_features": list(self.required_features),
+            **{key: list(getattr(self, key)) for key in _NAME_LISTS},
             "versions": dict(self.versions),
         }
 
@@ -168,8 +174,9 @@ def _from_dict(data: dict[str, Any], where: str) -> Manifest:
         good = isinstance(data[key], str) and _SHA256.fullmatch(data[key]) is not None
         _require(good, where, key, "64 hexadecimal digits", data[key])
     features, versions = data["required_features"], data["versions"]
-    good = isinstance(features, list) and all(isinstance(name, str) for name in features)
-    _require(good, where, "required_features", "a list of strings", features)
+    for key in ("required_features", *_NAME_LISTS):
+        good = isinstance(data[key], list) and all(isinstance(name, str) for name in data[key])
+        _require(good, where, key, "a list of strings", data[key])
     good = isinstance(versions, dict) and all(isinstance(value, str) for value in versions.values())
     _require(good, where, "versions", "strings by package", versions)
     try:
@@ -182,6 +189,7 @@ def _from_dict(data: dict[str, Any], where: str) -> Manifest:
         target=target,
         required_features=tuple(features),
         versions=dict(versions),
+        **{key: tuple(data[key]) for key in _NAME_LISTS},
         **{key: data[key] for key in (*_STRINGS, *_INTEGERS, "library_sha256", "golden_sha256")},
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from edgeir.errors import ArtifactError
 from edgeir.runtime.artifact import Artifact
 from edgeir.runtime.dtypes import carrier_dtype, numpy_dtype
+from edgeir.runtime.gpu import CUDA, on_device, require_cuda
 from edgeir.runtime.inputs import converted, wrong_names
 from edgeir.runtime.library import Library, allocate, reader
 from edgeir.runtime.manifest import Manifest, TensorSpec
@@ -20,7 +21,7 @@ from edgeir.targets import host_cores
 
 
 class Session:
-    """A compiled model, ready to run on this machine's CPU.
+    """A compiled model, ready to run on this machine's CPU or, if it was compiled for one, its CUDA device.
 
     Args:
         path: the artifact's folder.
@@ -37,7 +38,10 @@ class Session:
         self._artifact.check()
         manifest = self._artifact.manifest
         self._threads = min(manifest.threads, host_cores()) if threads is None else checked_threads(threads)
-        library = Library(self._artifact.library)
+        gpu = manifest.target.gpu is not None
+        if gpu:
+            require_cuda(manifest.target, str(self._artifact.path))
+        library = Library(self._artifact.library, CUDA) if gpu else Library(self._artifact.library)
         if library.arity != len(manifest.inputs):
             raise ArtifactError(
                 "The library does not match its manifest.",
@@ -49,6 +53,8 @@ class Session:
         self._main = library.main
         buffers = [allocate(spec.dtype, spec.shape) for spec in manifest.inputs]
         self._arguments = tuple(tensor for tensor, _ in buffers)
+        if gpu:
+            self._main = on_device(library.main, self._arguments)
         self._inputs = {
             spec.name: (spec, numpy_dtype(spec.dtype), spec.shape, array)
             for spec, (_, array) in zip(manifest.inputs, buffers, strict=True)

@@ -17,7 +17,7 @@ class RecordedScheduler:
     """Schedules a task by its fastest record, and by the default where there is none or the default is fastest.
 
     Args:
-        store: the records.
+        store: the records; None for defaults only.
         target: the machine; its cores are the threads.
 
     Attributes:
@@ -25,7 +25,7 @@ class RecordedScheduler:
         untuned: names of the kernels that could be tuned and have none.
     """
 
-    def __init__(self, store: RecordStore, target: Target) -> None:
+    def __init__(self, store: RecordStore | None, target: Target) -> None:
         self._store, self._target = store, target
         self.tuned: list[str] = []
         self.untuned: list[str] = []
@@ -33,7 +33,8 @@ class RecordedScheduler:
     def __call__(self, task: Task) -> Scheduled:
         """The scheduled kernel."""
         templates = matching(task, self._target)
-        ranked = ranking(self._store.records(context_of(task, self._target)))
+        found = [] if self._store is None else self._store.records(context_of(task, self._target))
+        ranked = ranking(found)
         if ranked:
             self.tuned.append(task.name)
         elif any(math.prod(map(len, item.space(task, self._target).values())) > 1 for item in templates):

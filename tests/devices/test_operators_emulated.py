@@ -38,7 +38,9 @@ def _artifact(graph: Graph, target: Target, folder: Path) -> Artifact:
         specs.append(tuple(TensorSpec(f"t{i}", kind.dtype.name, kind.shape) for i, kind in enumerate(kinds)))
     export(build(graph, target, 1, plain), folder / "exported.so")
     zeros = [{spec.name: np.zeros(spec.shape, spec.dtype) for spec in side} for side in specs]
-    return Artifact.write(folder / "artifact", folder / "exported.so", Manifest("ops", *specs, target), *zeros)
+    return Artifact.write(
+        folder / "artifact", folder / "exported.so", Manifest("ops", specs[0], specs[1], target), *zeros
+    )
 
 
 def _problems(cases: Sequence[OpCase], device: EmulatedDevice, folder: Path) -> list[str]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import edgeir
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image, ImageDraw
+
+import edgeir
 from edgeir.ir import Graph, parse_graph
 from edgeir.ir.storage import large_constants
-from PIL import Image, ImageDraw
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -77,7 +78,7 @@ def sample(graph: Graph, folder: Path) -> dict[str, np.ndarray]:
 def reference(path: Path, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    return {name: np.asarray(array) for name, array in zip(names, session.run(names, dict(inputs)), strict=True)}
 
 
 @pytest.mark.parametrize(

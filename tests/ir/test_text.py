@@ -119,7 +119,9 @@ def test_blocked_layouts_and_absent_operands_read_back() -> None:
     x = builder.input("x", "float32[1, 16, 4, 4]")
     w = builder.constant(np.ones((16, 16, 1, 1), np.float32))
     blocked = builder.graph.add_node("layout_cast", [x], {"layout": "NCHW8c"}).output
-    y = builder.node("conv", blocked, w, output_layout="NCHW8c", strides=(1, 1), padding=(0, 0, 0, 0), dilations=(1, 1)).output
+    y = builder.node(
+        "conv", blocked, w, output_layout="NCHW8c", strides=(1, 1), padding=(0, 0, 0, 0), dilations=(1, 1)
+    ).output
     plain = builder.graph.add_node("layout_cast", [builder.relu(y)], {"layout": ""}).output
     normed = builder.layer_norm(plain, np.ones((4,), np.float32), None, axis=3, epsilon=1e-5)
     graph = builder.outputs(y=normed)

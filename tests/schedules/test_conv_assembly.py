@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,7 +77,7 @@ def test_blocks_and_spills_are_recognised() -> None:
 
 
 @st.composite
-def convolutions(draw: st.DrawFn) -> dict[str, object]:
+def convolutions(draw: st.DrawFn) -> dict[str, Any]:
     """Shapes and attributes of a convolution: channels 1 to 130, sizes 1 to 57, strides, dilations, padding, groups."""
     kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     dilations = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
@@ -99,7 +101,7 @@ def convolutions(draw: st.DrawFn) -> dict[str, object]:
     }
 
 
-def check_network(numbers: dict[str, object], seed: int) -> None:
+def check_network(numbers: dict[str, Any], seed: int) -> None:
     """A network of one convolution with bias, through layout assignment and code generation, against the evaluator."""
     random = np.random.default_rng(seed)
     inner, outer = numbers["channels"]
@@ -122,12 +124,12 @@ def check_network(numbers: dict[str, object], seed: int) -> None:
 
 @settings(max_examples=6)
 @given(convolutions(), st.integers(0, 100))
-def test_ragged_convolutions_agree_with_the_evaluator(numbers: dict[str, object], seed: int) -> None:
+def test_ragged_convolutions_agree_with_the_evaluator(numbers: dict[str, Any], seed: int) -> None:
     check_network(numbers, seed)
 
 
 @pytest.mark.slow
 @settings(max_examples=80)
 @given(convolutions(), st.integers(0, 100))
-def test_many_ragged_convolutions_agree_with_the_evaluator(numbers: dict[str, object], seed: int) -> None:
+def test_many_ragged_convolutions_agree_with_the_evaluator(numbers: dict[str, Any], seed: int) -> None:
     check_network(numbers, seed)

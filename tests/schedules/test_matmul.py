@@ -162,7 +162,7 @@ def test_an_epilogue_that_is_too_large_to_inline_runs_on_the_tile(rows, columns,
     task = matmul_task(shapes[0], shapes[1], constant_b=True, extra=shapes[2:], epilogue=epilogue)
     template = MatmulPacked()
     kernel = template.apply(task, template.default(task, WIDE), WIDE)
-    a, b, bias = values = arrays(*shapes)
+    a, b, bias = arrays(*shapes)
     x = a @ (b * 0.2) + bias
     result = run(kernel, task, [a, (b * 0.2).astype("float32"), bias], WIDE)[0]
     np.testing.assert_allclose(result, np.exp(x) * x + np.tanh(x), rtol=1e-3, atol=1e-3)

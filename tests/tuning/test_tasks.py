@@ -49,7 +49,7 @@ def test_every_matching_template_is_offered_with_its_space() -> None:
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "minilm_l6_int8", "silero_vad_16k_static", "ppocr_cls"])
-def test_kernels_of_real_models_read_back_from_their_text(name: str, shared_models) -> None:  # noqa: ANN001
+def test_kernels_of_real_models_read_back_from_their_text(name: str, shared_models) -> None:
     shapes = {
         "minilm_l6_int8": {"input_ids": (1, 8), "attention_mask": (1, 8), "token_type_ids": (1, 8)},
         "ppocr_cls": {"x": (1, 3, 48, 192)},

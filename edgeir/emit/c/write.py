@@ -16,6 +16,7 @@ from edgeir.emit.c.memory import plan_memory
 from edgeir.emit.c.source import header, parameters, source
 from edgeir.errors import EdgeIRError
 from edgeir.lowering.bare import ALIGNMENT, bare_program, write_kernels
+from edgeir.lowering.module import Scheduler
 
 LARGEST_TEXT = 1 << 18
 """Bytes that are still written as a C array."""
@@ -29,7 +30,7 @@ _FILES = frozenset(("model.h", "model.c", "main.c", "kernels.o", "weights.c", "w
 def write_c(compilation: Compilation, output: Path) -> Path:
     """Writes the folder; one from an earlier call is replaced.
 
-    The kernels are compiled anew for one core.
+    Kernels run on one core: those of a compilation for several are scheduled anew.
 
     Raises:
         EdgeIRError: the path is taken by something else, the target is a GPU, or constants are too large for C text
@@ -55,7 +56,7 @@ def write_c(compilation: Compilation, output: Path) -> Path:
 
 
 def _write(compilation: Compilation, folder: Path) -> None:
-    program = bare_program(compilation.optimized, compilation.lowered.target)
+    program = bare_program(compilation.optimized, compilation.lowered.target, _scheduler(compilation))
     kernels = folder / "kernels.o"
     workspace = dict(write_kernels(program, kernels))
     memory = plan_memory(program, workspace)
@@ -75,6 +76,14 @@ def _write(compilation: Compilation, folder: Path) -> None:
     text = source(program, memory, inputs, outputs, offsets, workspace)
     (folder / "model.c").write_text(text, encoding="utf-8")
     (folder / "main.c").write_text(example(inputs, outputs, starts, " ".join(files), TOLERANCE), encoding="utf-8")
+
+
+def _scheduler(compilation: Compilation) -> Scheduler | None:
+    """The compilation's own choice, where it was made for one core; None for the templates' default."""
+    if compilation.lowered.target.cores != 1:
+        return None
+    chosen = {scheduled.task.key: scheduled for scheduled in compilation.lowered.kernels}
+    return lambda task: chosen[task.key]
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> tuple[bytes, list[int]]:

@@ -1,0 +1,57 @@
+"""A template whose configurations crash, hang, or compute something wrong, as their knob says."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tvm import te, tirx
+
+from edgeir.schedules.select import select
+from edgeir.schedules.task import Kernel, Task
+from edgeir.schedules.template import Config
+from edgeir.targets.target import Target
+
+FAULTS = ("none", "crash", "hang", "wrong", "crash_in_kernel", "hang_in_kernel")
+
+
+class Faulty:
+    """As the first matching template, with a fault. The `number` has no meaning but to make many configurations."""
+
+    name = "faulty"
+
+    def match(self, task: Task, target: Target) -> bool:
+        """Whether it is a convolution."""
+        return task.anchor == "conv"
+
+    def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
+        return {"fault": FAULTS, "number": range(100)}
+
+    def default(self, task: Task, target: Target) -> Config:
+        return {"fault": "none", "number": 0}
+
+    def apply(self, task: Task, config: Config, target: Target) -> Kernel:
+        if config["fault"] == "crash":
+            os.abort()
+        if config["fault"] == "hang":
+            time.sleep(3600)
+        template = select(task, target)
+        if config["fault"] == "none":
+            return template.apply(task, template.default(task, target), target)
+        placeholders, outputs = task.build()
+        result = te.compute(
+            outputs[0].shape, lambda *i: outputs[0](*i) + _spoiler(str(config["fault"])), name="spoiled"
+        )
+        return Kernel(te.create_prim_func([*placeholders, result]).with_attr("global_symbol", task.name))
+
+
+def _spoiler(fault: str) -> Any:
+    if fault == "wrong":
+        return tirx.const(0.25, "float32")
+    # Functions of the C library: one ends the process, the other waits for a signal that never comes.
+    return tirx.call_extern("float32", "abort" if fault == "crash_in_kernel" else "pause")
+
+
+FAULTY = Faulty()

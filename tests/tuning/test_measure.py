@@ -1,0 +1,132 @@
+"""Measurement in processes: real candidates, and candidates that crash, hang or compute something wrong."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from edgeir.passes.pipelines import default_pipeline
+from edgeir.passmanager import PassContext
+from edgeir.targets import lookup
+from edgeir.tuning.measure import Candidate, ProcessMeasurer
+from edgeir.tuning.records import RecordStore
+from edgeir.tuning.tasks import KernelTask, kernel_tasks
+from edgeir.tuning.tuner import Tuner
+from tests.tuning.faulty_template import FAULTS
+from tests.tuning.small_network import small_network
+
+EXTRA = ("tests.tuning.faulty_template:FAULTY",)
+
+
+def tasks(extra: tuple[str, ...] = ()) -> list[KernelTask]:
+    target = lookup("host").with_cores(1)
+    graph = small_network()
+    default_pipeline(target).run(graph, PassContext(target=target))
+    return kernel_tasks(graph, target, extra)
+
+
+def test_a_fault_costs_one_candidate_and_the_next_one_is_measured() -> None:
+    task = tasks(EXTRA)[0]
+    candidates = [Candidate("faulty", {"fault": fault, "number": 1}) for fault in FAULTS]
+    candidates += [Candidate("faulty", {"fault": "surprise", "number": 1}), Candidate("no such", {})]
+    candidates += [Candidate(task.default[0], {"tile_rows": -1}), Candidate(*task.default)]
+    with ProcessMeasurer(extra=EXTRA, run_seconds=3, build_seconds=3) as measurer:
+        seen = []
+        records = measurer.measure(task, candidates, seen.append)
+    found = dict(zip(FAULTS, [record.error for record in records], strict=False))
+    assert found == {
+        "none": "",
+        "crash": "crash",
+        "hang": "timeout",
+        "wrong": "wrong",
+        "crash_in_kernel": "crash",
+        "hang_in_kernel": "timeout",
+    }
+    assert [record.error for record in records[len(FAULTS) :]] == ["crash", "invalid", "invalid", ""]
+    assert {record.ratio for record in seen} == {record.ratio for record in records}
+    assert all(math.isinf(record.ratio) == bool(record.error) for record in records)
+    last = records[-1]
+    assert last.minimum and last.median and last.yardstick
+    assert 0 < last.minimum <= last.median
+
+
+class Spoiled:
+    """Makes one candidate of twenty faulty, whatever was proposed; a real run has one of a hundred."""
+
+    def __init__(self, measurer: ProcessMeasurer) -> None:
+        self._measurer = measurer
+        self._random = random.Random(0)
+        self.faults = 0
+
+    def measure(self, task, candidates, on_record=None):
+        changed = []
+        for candidate in candidates:
+            if task.task.anchor == "conv" and candidate.key != Candidate(*task.default).key:
+                self.faults += 1
+                if self.faults % 20 == 7:
+                    fault = self._random.choice(FAULTS[1:])
+                    candidate = Candidate("faulty", {"fault": fault, "number": self.faults % 100})
+            changed.append(candidate)
+        return self._measurer.measure(task, changed, on_record)
+
+
+def test_a_run_with_faulty_candidates_completes_and_none_of_them_wins(tmp_path: Path) -> None:
+    spoiled_tasks = tasks(EXTRA)[:3]
+    for task in spoiled_tasks:
+        # The search itself does not draw them; the measurer swaps them in.
+        task.spaces.pop("faulty")  # pyright: ignore[reportAttributeAccessIssue]
+    with (
+        RecordStore(tmp_path / "r.sqlite") as store,
+        ProcessMeasurer(extra=EXTRA, run_seconds=2, build_seconds=2) as measurer,
+    ):
+        tuner = Tuner(spoiled_tasks, store, Spoiled(measurer))
+        tuner.run(trials=60)
+        assert tuner.trials >= 59
+        errors = [record.error for record in store.records() if record.error]
+        assert errors
+        for task in spoiled_tasks:
+            best = store.best(task.context)
+            assert best is None or best.template != "faulty"
+
+
+def test_tuning_over_rpc_on_loopback_and_a_device_that_is_gone(tmp_path: Path) -> None:
+    from edgeir.commands.devices import start_server
+
+    task = tasks()[1]
+    server = start_server("127.0.0.1", 9300, "", None)
+    address = f"rpc://127.0.0.1:{server.port}"
+    try:
+        with RecordStore(tmp_path / "r.sqlite") as store, ProcessMeasurer(device=address) as measurer:
+            tuner = Tuner([task], store, measurer)
+            tuner.run(trials=6)
+            records = store.records(task.context)
+            assert [record.error for record in records].count("") >= 5
+            assert all(record.yardstick for record in records if not record.error)
+    finally:
+        server.terminate()
+    with ProcessMeasurer(device=address, run_seconds=15) as measurer:
+        records = measurer.measure(task, [Candidate(*task.default)])
+    assert [record.error for record in records] == ["device"]
+
+
+@pytest.mark.slow
+def test_a_device_that_disappears_is_replaced_by_another_of_the_tracker(tmp_path: Path) -> None:
+    from edgeir.commands.devices import start_server, start_tracker, tracker_rows
+
+    task = tasks()[1]
+    tracker = start_tracker("127.0.0.1", 9190)
+    place = f"127.0.0.1:{tracker.port}"
+    servers = [start_server("127.0.0.1", 9400 + 200 * i, "board", place) for i in range(2)]
+    try:
+        assert [(row["key"], row["devices"]) for row in tracker_rows(place)] == [("board", 2)]
+        with ProcessMeasurer(device=f"rpc://{place}/board") as measurer:
+            assert not measurer.measure(task, [Candidate(*task.default)])[0].error
+            servers[0].terminate()
+            errors = [measurer.measure(task, [Candidate(*task.default)])[0].error for _ in range(3)]
+            assert errors == ["", "", ""]
+    finally:
+        for server in (*servers, tracker):
+            server.terminate()
