@@ -186,14 +186,20 @@ def verify(
 def inspect(
     model: Annotated[Path, typer.Argument(help="ONNX file, IR text, or artifact folder.")],
     shape: ShapeOption = None,
+    cost: Annotated[bool, typer.Option(help="Add an estimate of energy, and predicted cycles of hot loops.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model holds and costs: operators, sizes, multiply-accumulates, memory."""
+    from edgeir.commands.cost import artifact_cost, graph_cost
     from edgeir.commands.inspect import inspect_artifact, inspect_graph
     from edgeir.compiler import load_model
 
     shapes = parse_shapes(shape)
-    report = inspect_artifact(model) if model.is_dir() else inspect_graph(load_model(model, shapes))
+    if model.is_dir():
+        report = inspect_artifact(model) | (artifact_cost(model) if cost else {})
+    else:
+        graph = load_model(model, shapes)
+        report = inspect_graph(graph) | (graph_cost(graph) if cost else {})
     if as_json:
         _print_json(report)
         return

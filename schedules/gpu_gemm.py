@@ -227,7 +227,7 @@ def _with_flat_axes(schedule: AnySchedule, final: str, gemm: Gemm) -> AnyFunc:
 
         body = tvm_ffi.structural_map(block.body, ((TensorLoad, load),))
         reads = [
-            type(region)(region.source, [Range.from_min_extent(v, 1) for v in own], region.ty)
+            type(region)(region.source, [Range.from_min_extent(v, tirx.const(1, v.ty.dtype)) for v in own], region.ty)
             if _is_product(region.source)
             else region
             for region in block.reads

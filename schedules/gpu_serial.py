@@ -12,7 +12,7 @@ from tvm.ir.expr import TensorLoad
 from tvm.s_tir.stmt import SBlock, SBlockRealize
 
 from edgeir.schedules import analysis
-from edgeir.schedules.tir_types import AnyBlock, AnyFunc
+from edgeir.schedules.tir_types import AnyBlock, AnyBuffer, AnyFunc
 
 _THREAD_INDEX = 1  # tirx.IterVar.ThreadIndex
 
@@ -43,7 +43,8 @@ def private_scratch(func: AnyFunc) -> AnyFunc:
     if not isinstance(func.body, SBlockRealize):
         return func
     launches = _launches(func.body)
-    for buffer in list(func.body.block.alloc_buffers):
+    buffers: list[AnyBuffer] = list(func.body.block.alloc_buffers)
+    for buffer in buffers:
         users = [launch for launch in launches if analysis.uses(launch, buffer)]
         if len(users) == 1 and buffer.scope() == "global":
             func = _in_registers(func, buffer)
@@ -144,7 +145,7 @@ def _serial(statement: Any) -> Any:
 
 
 def _thread_loop(variable: Any, extent: int, tag: str, body: Any) -> Any:
-    axis = tirx.IterVar(Range(0, extent), variable, _THREAD_INDEX, tag)
+    axis = tirx.IterVar(Range(tirx.const(0), tirx.const(extent)), variable, _THREAD_INDEX, tag)
     return tirx.For(variable, tirx.const(0), tirx.const(extent), tirx.ForKind.THREAD_BINDING, body, axis)
 
 
@@ -159,7 +160,7 @@ def _over_threads(loop: Any, threads: int) -> Any:
     threads = min(threads, max(32, 1 << max(0, count - 1).bit_length()))
     blocks = max(1, -(-count // threads))
     bx, tx = tirx.Var("bx", "int32"), tirx.Var("tx", "int32")
-    index = bx * threads + tx
+    index: Any = bx * threads + tx
     body = _serial(loop.body)
     position = (loop.min + index).astype(str(loop.loop_var.ty.dtype))
 

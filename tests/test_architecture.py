@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "schedules": ({"targets"}, {"numpy", "tvm", "tvm_ffi"}),
     "tuning": ({"ir", "ops", "lowering", "schedules", "targets"}, {"numpy", "tvm", "xgboost"}),
     "targets": (set(), set()),
+    "devices": ({"runtime", "targets"}, {"numpy", "tvm", "tvm_ffi"}),
     "runtime": ({"targets"}, {"numpy", "tvm", "tvm_ffi", "ml_dtypes"}),
 }
 

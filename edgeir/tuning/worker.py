@@ -14,13 +14,14 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(role: str, input_descriptor: int, output_descriptor: int, cores: str) -> None:
-    """Answers messages until the pipe closes."""
+    """Says that it is ready, then answers messages until the pipe closes."""
     end_with_parent()
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     incoming = Connection(input_descriptor, writable=False)
     outgoing = Connection(output_descriptor, readable=False)
     handler = _handler(role)
+    outgoing.send_bytes(b'{"ready": true}')
     while True:
         try:
             message: dict[str, Any] = json.loads(incoming.recv_bytes())

@@ -12,6 +12,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from edgeir.errors import EdgeIRError
+
 START_SECONDS = 60.0
 """How long a worker may take to start; importing TVM takes a second on a quiet machine."""
 
@@ -61,12 +63,20 @@ class WorkerProcess:
         return self._process.pid
 
     def send(self, message: Mapping[str, Any], seconds: float) -> None:
-        """Gives the worker something to do, for at most `seconds` (and the time it takes to start)."""
+        """Gives the worker something to do, for at most `seconds`.
+
+        Raises:
+            EdgeIRError: no worker can be started.
+        """
         if self._process.poll() is not None:
             self.restart()
+        if self._fresh:
+            # Restarts are rare, so that others may wait for the next task until this one is up.
+            if not self.connection.poll(START_SECONDS) or self.receive() is None:
+                raise EdgeIRError("a worker process could not be started", where=f"edgeir.tuning.worker {self.role}")
+            self._fresh = False
         self.busy = True
-        self.deadline = time.monotonic() + seconds + (START_SECONDS if self._fresh else 0.0)
-        self._fresh = False
+        self.deadline = time.monotonic() + seconds
         # A worker that died meanwhile is noticed when its answer is awaited.
         with suppress(OSError):
             self._output.send_bytes(json.dumps(message).encode())

@@ -39,14 +39,17 @@ def run_emulated(graph: Graph, inputs: Mapping[str, np.ndarray], target: Target,
             values[step.node.output] = array(step.node.input(0)).reshape(step.node.output.type.static_shape)
             continue
         task = tasks[step.key]
-        arguments = [np.ascontiguousarray(array(source)).reshape(array(source).shape) for source in step.lowering.sources]
+        arguments = [
+            np.ascontiguousarray(array(source)).reshape(array(source).shape) for source in step.lowering.sources
+        ]
         results = [np.frombuffer(b"\xa5" * max(1, _bytes(o.shape, o.dtype)), np.uint8).copy() for o in task.outputs]
         gpu(task.name, *arguments, *results)
         for value, spec, raw in zip(step.node.outputs, task.outputs, results, strict=True):
             size = _bytes(spec.shape, spec.dtype)
             values[value] = raw[:size].view(np.dtype(spec.dtype)).reshape(spec.shape)
     return {
-        name: to_logical(array(value), value.type) for name, value in zip(graph.output_names, graph.outputs, strict=True)
+        name: to_logical(array(value), value.type)
+        for name, value in zip(graph.output_names, graph.outputs, strict=True)
     }
 
 

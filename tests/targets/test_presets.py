@@ -60,6 +60,8 @@ def test_dictionary_reads_back_equal(target: Target) -> None:
 def test_dictionary_with_a_wrong_or_missing_value(key: str) -> None:
     data = PRESETS["cortex-a53"].to_dict()
     for wrong in (None, {}, [1], 1.5, "yes" if not isinstance(data[key], str) else 3):
+        if key == "gpu" and wrong is None:
+            continue  # a machine without one
         with pytest.raises(EdgeIRError, match=f"where: {key}"):
             Target.from_dict({**data, key: wrong})
     del data[key]

@@ -13,7 +13,7 @@ from edgeir.ir.dims import floor_divide
 
 
 def _scaled_size(node: ImportNode, dim: Dim, scale: float) -> Dim:
-    """⌊dim·scale⌋."""
+    """⌊dim·scale⌋ of the float32 scale as it is, as ONNX infers it; onnxruntime may round 51.99 up to 52."""
     if isinstance(dim, int):
         return int(np.floor(dim * scale))
     # A scale in float32 stands for a simple fraction, if it is the nearest float to one.
