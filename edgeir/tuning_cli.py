@@ -67,7 +67,7 @@ def tune(
     _say(f"{report.trials} trials; kernels {_ms(report.predicted_default)} → {_ms(report.predicted)} predicted")
     if report.measured is not None and report.measured_default is not None:
         gain = 1 - report.measured / report.measured_default
-        _say(f"whole model {_ms(report.measured_default)} → {_ms(report.measured)} measured ({gain:.1%} less)")
+        _say(f"whole model {_ms(report.measured_default)} → {_ms(report.measured)} measured (gain {gain:.1%})")
 
 
 def progress_table(tuner: Tuner) -> Table:

@@ -26,7 +26,7 @@ from edgeir.schedules.gpu_stages import bind_stages, gpu_of
 from edgeir.schedules.simplify import simplified_indices
 from edgeir.schedules.task import Task
 from edgeir.schedules.template import Config
-from edgeir.schedules.tir_types import AnyBlock, AnyFunc, AnySchedule, Expression
+from edgeir.schedules.tir_types import AnyBlock, AnyFunc, AnySchedule, AnyTensor, Expression
 from edgeir.targets.target import Target
 
 LEFT, RIGHT, PRODUCT, RESULT = "gemm_left", "gemm_right", "gemm", "gemm_result"
@@ -146,24 +146,27 @@ def gemm_tensor(gemm: Gemm, inputs: Sequence[te.Tensor], tile_m: int, tile_n: in
         inside = [position < size for position, size, padded in bounds if padded > size]
         return tirx.if_then_else(tirx.all(*inside), value, zero) if inside else value
 
-    left = te.compute(
+    left: AnyTensor = te.compute(
         (gemm.groups, k, m),
         lambda g, p, i: guarded(gemm.left(inputs, g, i, p), (p, gemm.depth, k), (i, gemm.rows, m)),
         name=LEFT,
     )
-    right = te.compute(
+    right: AnyTensor = te.compute(
         (gemm.groups, k, n),
         lambda g, p, j: guarded(gemm.right(inputs, g, p, j), (p, gemm.depth, k), (j, gemm.columns, n)),
         name=RIGHT,
     )
     axis = te.reduce_axis((0, k), name="k")
     wide = "float32" if gemm.dtype == "float16" else gemm.dtype
-    product = te.compute(
+    product: AnyTensor = te.compute(
         (gemm.groups, m, n),
         lambda g, i, j: te.sum(left[g, axis, i].astype(wide) * right[g, axis, j].astype(wide), axis=axis),
         name=PRODUCT,
     )
-    return te.compute(gemm.out_shape, lambda *index: product(*gemm.position(index)).astype(gemm.dtype), name=RESULT)
+    result: AnyTensor = te.compute(
+        gemm.out_shape, lambda *index: product(*gemm.position(index)).astype(gemm.dtype), name=RESULT
+    )
+    return result
 
 
 def _injective_producers(schedule: AnySchedule, name: str) -> list[Any]:

@@ -103,6 +103,15 @@ _A76 = replace(
     l2_bytes=512 * _K,
     l3_bytes=2 * _M,
 )
+# In order, Armv9: LLVM may use SVE2 where it vectorizes a loop itself; kernels' own vectors stay NEON's. The cautious
+# configuration: 64-bit vector units (one 128-bit FMLA a cycle), which two cores share.
+_A510 = replace(
+    _A53,
+    name="cortex-a510",
+    cpu="cortex-a510",
+    required=("asimd", "asimddp", "asimdhp", "bf16", "fphp", "i8mm", "sve", "sve2"),
+    fma_latency=4,
+)
 # Cortex-A7 class and 32-bit systems on later cores. Explicit vectors become NEON code without `fast-math`.
 _ARMV7 = Target(
     name="armv7-neon",
@@ -148,7 +157,8 @@ _WASM32 = Target(
 )
 
 PRESETS: dict[str, Target] = {
-    target.name: target for target in (_V2, _V3, _V4, _V3_VNNI, _V4_VNNI, _A53, _A72, _A76, _ARMV7, _RISCV64, _WASM32)
+    target.name: target
+    for target in (_V2, _V3, _V4, _V3_VNNI, _V4_VNNI, _A53, _A72, _A76, _A510, _ARMV7, _RISCV64, _WASM32)
 } | GPU_PRESETS
 """Name → machine."""
 

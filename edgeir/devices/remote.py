@@ -75,11 +75,13 @@ class RemoteDevice:
         except EdgeIRError:
             raise
         except Exception as error:  # TVM passes on whatever the device raised, or that it has gone.
+            # This is how a session whose process died looks from here.
+            died = "kShutdown" in str(error)
             raise ArtifactError(
-                "The artifact could not be run on the device.",
+                "The device ended the session." if died else "The artifact could not be run on the device.",
                 where=self.name,
                 got=_last_line(error),
-                hint="an artifact for another architecture, CPU or version of TVM, or a session that timed out",
+                hint="its code is for another architecture, CPU or version of TVM, or took too long",
             ) from error
         finally:
             # A server has one client at a time, and garbage collection would let go of this one too late.

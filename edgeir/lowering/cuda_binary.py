@@ -116,13 +116,17 @@ def _string(text: bytes) -> bytes:
 
 def _with_binary(blob: bytes, source: bytes, binary: bytes) -> bytes:
     """The packed modules with the record of one CUDA module rewritten."""
-    start, code = blob.find(_string(b"cuda")), blob.rfind(_string(source))
-    head = start + len(_string(b"cuda"))
-    (size,) = struct.unpack_from("<Q", blob, head)
-    record, end = head + 8, head + 8 + size
-    if start < 0 or code + 8 + len(source) != end or not blob.startswith(_string(b"cuda"), record):
+    kind = _string(b"cuda")
+    start, code, record, size = blob.find(kind), blob.rfind(_string(source)), 0, 0
+    while start >= 0:
+        record = start + len(kind) + 8
+        size = int.from_bytes(blob[start + len(kind) : record], "little")
+        # The same eight bytes may stand in a weight: a record's own kind, length and code must all fit.
+        if blob.startswith(kind, record) and code + 8 + len(source) == record + size:
+            break
+        start = blob.find(kind, start + 1)
+    if start < 0:
         raise EdgeIRError("TVM packs CUDA modules in another form than this version of EdgeIR knows.")
-    table = blob[record + len(_string(b"cuda")) : code]
-    changed = _string(b"cubin") + table + _string(binary)
-    packed = blob[8:head] + struct.pack("<Q", len(changed)) + changed + blob[end:]
-    return struct.pack("<Q", len(packed)) + packed
+    table = blob[record + len(kind) : code]
+    changed = _string(_string(b"cubin") + table + _string(binary))
+    return _string(blob[8 : start + len(kind)] + changed + blob[record + size :])

@@ -33,7 +33,7 @@ def require_cuda(target: Target, where: str) -> None:
             got=problem,
             hint="compile the model for a CPU, such as --target host",
         )
-    found = device_architecture()
+    found = _device_architecture()
     if found != wanted:
         raise ArtifactError(
             f"The artifact needs a GPU of CUDA architecture {wanted}, and this machine has {found or 'no GPU'}.",
@@ -44,8 +44,12 @@ def require_cuda(target: Target, where: str) -> None:
         )
 
 
-def device_architecture() -> str:
-    """The first CUDA device's architecture (`sm_87`); "" where there is none. TVM's CUDA runtime must be loaded."""
+def cuda_architecture() -> str:
+    """The first CUDA device's architecture (`sm_87`); "" where there is none that can be used."""
+    return "" if _load_cuda_runtime() else _device_architecture()
+
+
+def _device_architecture() -> str:
     attribute = tvm_runtime().get_global_func("runtime.GetDeviceAttr")
     if not attribute(CUDA, 0, _EXISTS):
         return ""

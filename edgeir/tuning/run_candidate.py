@@ -23,7 +23,7 @@ SHORTEST_REPEAT = 4e-4
 """Seconds of one repeat: a hundred times what it costs to read the clock and call the kernel."""
 
 FEWEST_REPEATS, MOST_REPEATS = 5, 40
-LONGEST_TIMING = 0.06
+LONGEST_TIMING = 0.03
 """Seconds after which no further repeat is made, once there are enough."""
 
 STABLE = 1.01
@@ -108,7 +108,7 @@ class Runner:
     def _time(self, candidate: Loaded, yardstick: Loaded | None) -> dict[str, Any]:
         assert self._device is not None
         device = self._device.handle
-        before = [] if yardstick is None else timed(yardstick, device)
+        before = [] if yardstick is None else timed(yardstick, device, 2 * FEWEST_REPEATS)
         first = candidate.seconds(device, 1, 1)[0]
         if before and first > HOPELESS * min(before):
             times = [first]

@@ -126,9 +126,8 @@ def kernel_task(
     spaces = {template.name: template.space(task, target) for template in templates}
     first = templates[0]
     # A template without knobs serves as the last resort; beside one that was made for the task it wastes trials.
-    if spaces[first.name]:
-        spaces = {key: space for key, space in spaces.items() if space}
-        templates = tuple(template for template in templates if template.name in spaces)
+    spaces = {key: space for key, space in spaces.items() if space or key == first.name}
+    templates = tuple(template for template in templates if template.name in spaces)
     default = (first.name, first.default(task, target))
     return KernelTask(
         name or task.name, count, task, problem, context_of(task, target, problem), target, templates, spaces, default

@@ -4,6 +4,15 @@
 
 #include "session.h"
 
+// The most memory that was resident, in KiB; 0 where the system does not say (Linux does).
+static long PeakResident() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("VmHWM:", 0) == 0) return std::stol(line.substr(6));
+  }
+  return 0;
+}
+
 int main(int count, char** arguments) {
   if (count < 3) {
     std::cerr << "usage: deploy ARTIFACT OUTPUT_PREFIX INPUT.npy...\n";
@@ -19,7 +28,8 @@ int main(int count, char** arguments) {
     for (size_t i = 0; i < outputs.size(); ++i) {
       WriteNpy(arguments[2] + std::to_string(i) + ".npy", outputs[i]);
     }
-    std::cout << outputs.size() << " outputs, first run " << elapsed.count() << " ms\n";
+    std::cout << outputs.size() << " outputs, first run " << elapsed.count() << " ms, peak resident " << PeakResident()
+              << " KiB\n";
   } catch (const std::exception& error) {
     std::cerr << "deploy: " << error.what() << "\n";
     return 1;

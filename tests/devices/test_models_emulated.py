@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,13 @@ def test_model_on_the_emulated_device(
     )
     report = verify_on(emulated, artifact.path, threads=2, tolerance=1e-4)
     assert report.passed, str(report)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("bits", [128, 512])
+def test_scalable_vectors_of_any_length(emulated: EmulatedDevice, tmp_path: Path, bits: int) -> None:
+    """Code for Cortex-A510 has SVE2 instructions, which must not depend on the length of a register."""
+    model = Path(edgeir.__file__).parent / "models" / "mnist_cnn.onnx"
+    artifact = edgeir.compile(model, "cortex-a510", {"input": (2, 1, 28, 28)}, output=tmp_path / "artifact")
+    device = replace(emulated, cpu=f"max,sve-default-vector-length={bits // 8}")
+    assert verify_on(device, artifact.path, tolerance=1e-4).passed

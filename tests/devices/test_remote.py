@@ -13,7 +13,7 @@ import edgeir.ops
 from edgeir.devices import RemoteDevice, device_named, verify_on
 from edgeir.errors import ArtifactError, EdgeIRError
 from edgeir.ir import Builder, Graph
-from edgeir.targets import host
+from edgeir.targets import cpu_features, host
 
 
 def network() -> Graph:
@@ -85,3 +85,21 @@ def test_malformed_names_are_refused(text: str) -> None:
 def test_unknown_devices_are_refused(text: str) -> None:
     with pytest.raises(EdgeIRError, match="no such device"):
         device_named(text)
+
+
+def test_code_that_dies_there_is_a_sentence(tmp_path: Path) -> None:
+    if host().architecture != "x86_64" or "avx512_fp16" in cpu_features():
+        pytest.skip("needs an x86 CPU without arithmetic on 16-bit floats")
+    from tvm import rpc
+
+    builder = Builder("half")
+    x = builder.input("x", "float16[64]")
+    graph = builder.outputs(y=builder.relu(builder.add(builder.mul(x, x), x)))
+    artifact = edgeir.compile(graph, "x86-64-v4+avx512fp16", output=tmp_path / "half")
+    # TVM's server stops when a session dies, so this one is not shared. It cannot tell its CPU's features.
+    running = rpc.Server(host="127.0.0.1", port=9400, port_end=9500, key="board", silent=True)
+    try:
+        with pytest.raises(ArtifactError, match="The device ended the session"):
+            verify_on(device_named(f"rpc://127.0.0.1:{running.port}/board"), artifact.path)
+    finally:
+        running.terminate()

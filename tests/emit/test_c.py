@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,18 @@ def corner_graph() -> Graph:
 @needs_compiler
 def test_corner_cases(tmp_path: Path) -> None:
     assert_equals_session(tmp_path, corner_graph(), None)
+
+
+@needs_compiler
+def test_parallel_kernels_run_in_the_only_thread(shared_models: Path, tmp_path: Path) -> None:
+    compilation = prepare(shared_models / "mnist_cnn.onnx", "host", {"input": (4, 1, 28, 28)}, threads=4)
+    lowered = compilation.lowered
+    pretended = replace(compilation, lowered=replace(lowered, target=lowered.target.with_cores(1)))
+    write_c(pretended, tmp_path / "c")
+    calls = said(["objdump", "-dr", "kernels.o"], tmp_path / "c")
+    assert re.search(r"R_\w+\s+__TVMBackendParallelLaunch", calls)
+    report, _ = run_example([str(build(tmp_path / "c"))], tmp_path / "c")
+    assert report["relative_error"] <= 1e-5
 
 
 @needs_compiler

@@ -21,6 +21,7 @@ def readme_commands(text: str) -> str:
     return "\n".join(line for line in lines if not line.startswith(("edgeir ", "./")))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 def test_example_runs_an_artifact(shared_models: Path, tmp_path: Path) -> None:
     for path in EXAMPLE.iterdir():

@@ -11,18 +11,13 @@ import edgeir
 from edgeir.errors import ArtifactError, EdgeIRError
 from edgeir.lowering import cuda_binary, gpu
 from edgeir.runtime import Session
+from edgeir.runtime.gpu import cuda_architecture
 from edgeir.targets import host_architecture, lookup
 
 MODEL = Path(__file__).parents[2] / "edgeir" / "models" / "mnist_cnn.onnx"
 SHAPES = {"input": (1, 1, 28, 28)}
 needs_nvrtc = pytest.mark.skipif(bool(cuda_binary.nvrtc_missing()), reason="needs NVRTC (pip install edgeir[cuda])")
 x86_only = pytest.mark.skipif(host_architecture() != "x86_64", reason="links for x86-64")
-
-
-def has_cuda() -> bool:
-    from edgeir.runtime.gpu import _load_cuda_runtime, device_architecture
-
-    return not _load_cuda_runtime() and bool(device_architecture())
 
 
 @needs_nvrtc
@@ -32,7 +27,7 @@ def test_an_artifact_holds_machine_code_and_refuses_to_run_without_a_gpu(tmp_pat
     library = (tmp_path / "m" / "model.so").read_bytes()
     assert b"\x05\0\0\0\0\0\0\0cubin" in library
     assert b"__global__" not in library
-    if has_cuda():
+    if cuda_architecture():
         pytest.skip("there is a GPU here")
     with pytest.raises(ArtifactError, match=r"needs a GPU of CUDA architecture sm_90, and this machine has no"):
         Session(tmp_path / "m")

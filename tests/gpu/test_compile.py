@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-import tvm
+from tvm import tirx
 
 from edgeir.compiler import load_model
 from edgeir.frontend.onnx import load
@@ -15,6 +16,7 @@ from edgeir.ir.shapes import fix_shapes
 from edgeir.lowering.build import Lowered, build
 from edgeir.lowering.cuda_binary import compile_cuda, nvrtc_missing
 from edgeir.lowering.gpu import device_source
+from edgeir.lowering.module import plan
 from edgeir.passes.pipelines import default_pipeline
 from edgeir.passmanager import PassContext
 from edgeir.targets import Target, lookup
@@ -22,7 +24,7 @@ from tests.gpu.op_graphs import GROUPS, op_graph
 from tests.lowering.plain_schedule import plain
 
 needs_nvrtc = pytest.mark.skipif(bool(nvrtc_missing()), reason="needs NVRTC (pip install edgeir[cuda])")
-QUICK = ("conv", "matmul", "softmax", "top_k", "gather")
+QUICK = ("conv", "softmax")
 MODELS = (
     ("mnist_cnn", {"input": (1, 1, 28, 28)}),
     ("silero_vad_16k_static", {}),
@@ -34,14 +36,26 @@ MODELS = (
 )
 
 
+def unbound_stores(statement: Any) -> list[Any]:
+    """The stores that are under no loop over a GPU's threads, but for those that never run."""
+    if isinstance(statement, tirx.BufferStore):
+        return [statement]
+    if isinstance(statement, tirx.For):
+        extent: Any = statement.extent
+        if statement.thread_binding is not None or int(extent) == 0:
+            return []
+    parts = [getattr(statement, name, None) for name in ("block", "init", "body", "then_case", "else_case")]
+    parts += list(getattr(statement, "seq", []))
+    return [store for part in parts if part is not None for store in unbound_stores(part)]
+
+
 def check_kernels(lowered: Lowered, target: Target) -> str:
     """The kernels' source; every one is bound to threads, and keeps to the limits of a block."""
     gpu = target.gpu
     assert gpu is not None
     for scheduled in lowered.kernels:
-        script = scheduled.kernel.func.script()
-        empty = all(0 in spec.shape for spec in scheduled.task.outputs)
-        assert empty or "thread_binding" in script, script
+        function: Any = scheduled.kernel.func
+        assert not unbound_stores(function.body), function.script()
     source = device_source(lowered.executable)
     threads = [int(n) for n in re.findall(r"__launch_bounds__\((\d+)\)", source)]
     assert all(n <= gpu.max_threads for n in threads)
@@ -79,7 +93,8 @@ def test_model_compiles_to_a_cubin(shared_models: Path, name: str, sizes: dict) 
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("arch", ["sm_90", pytest.param("sm_75", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["sm_90", "sm_75"])
 def test_one_source_serves_other_architectures(arch: str) -> None:
     graph, _ = op_graph("matmul")
     source = device_source(build(graph, lookup("cuda-sm_90")).executable)
@@ -97,16 +112,10 @@ def test_other_languages_are_written_as_source(name: str, word: str) -> None:
     assert word in device_source(build(graph, target).executable)
 
 
-def test_a_function_left_unbound_is_refused_by_tvm() -> None:
-    """What the structural checks above rest on: TVM does notice a kernel without threads."""
-
+def test_the_check_notices_a_stage_without_threads() -> None:
+    """TVM itself would make host code of it, which touches the device's memory."""
     graph, _ = op_graph("sqrt")
-    target = lookup("cuda-sm_87")
-    with pytest.raises(RuntimeError, match="bind"), tvm.target.Target(target.tvm_config()):
-        from edgeir.lowering.module import plan
-
-        step = next(step for step in plan(graph) if step.lowering is not None)
-        assert step.lowering is not None
-        tvm.tirx.build(
-            plain(step.lowering.task).kernel.func, target=tvm.target.Target(target.tvm_config()), pipeline="s_tir"
-        )
+    step = next(step for step in plan(graph) if step.lowering is not None)
+    assert step.lowering is not None
+    function: Any = plain(step.lowering.task).kernel.func
+    assert unbound_stores(function.body)

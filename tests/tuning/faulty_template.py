@@ -41,10 +41,11 @@ class Faulty:
         if config["fault"] == "none":
             return template.apply(task, template.default(task, target), target)
         placeholders, outputs = task.build()
-        result = te.compute(
-            outputs[0].shape, lambda *i: outputs[0](*i) + _spoiler(str(config["fault"])), name="spoiled"
-        )
-        return Kernel(te.create_prim_func([*placeholders, result]).with_attr("global_symbol", task.name))
+        shape = task.outputs[0].shape
+        result: Any = te.compute(shape, lambda *i: outputs[0](*i) + _spoiler(str(config["fault"])), name="spoiled")
+        arguments: list[Any] = [*placeholders, result]
+        function: Any = te.create_prim_func(arguments)
+        return Kernel(function.with_attr("global_symbol", task.name))
 
 
 def _spoiler(fault: str) -> Any:
