@@ -291,9 +291,11 @@ def targets(as_json: JsonOption = False) -> None:
     if as_json:
         _print_json(rows)
         return
-    table = Table("target", "triple", "cpu", "features", "SIMD bits")
+    table = Table("target", "triple", "cpu", "features", "SIMD bits", "GPU")
     for row in rows:
-        table.add_row(row["name"], row["triple"], row["cpu"], " ".join(row["features"]), str(row["vector_bits"]))
+        table.add_row(
+            row["name"], row["triple"], row["cpu"], " ".join(row["features"]), str(row["vector_bits"]), row["gpu"] or ""
+        )
     _out.print(table)
 
 

@@ -40,4 +40,5 @@ def _row(target: Target) -> dict[str, Any]:
         "vector_bits": target.vector_bits,
         "vector_registers": target.vector_registers,
         "cores": target.cores,
+        "gpu": None if target.gpu is None else target.gpu.arch or target.kind,
     }
