@@ -119,7 +119,25 @@ def scheduled_gemm(task: Task, gemm: Gemm, knobs: Mapping[str, int], target: Tar
         Exception: whatever TVM raises where a transformation does not apply.
     """
     tile_m, tile_n = knobs["threads_m"] * knobs["each_m"], knobs["threads_n"] * knobs["each_n"]
-    placeholders, outputs = task.build(anchor=lambda inputs: gemm_tensor(gemm, inputs, tile_m, tile_n, knobs["depth"]))
+    schedule, final, others = staged_gemm(task, gemm, tile_m, tile_n, knobs["depth"])
+    _tile(schedule, final, knobs)
+    bind_stages(schedule, target, others)
+    return schedule.mod["main"]
+
+
+def staged_gemm(
+    task: Task, gemm: Gemm, tile_m: int, tile_n: int, tile_k: int
+) -> tuple[AnySchedule, str, Sequence[str]]:
+    """The task before its loops are tiled: padded operands, product, and the stage that applies the epilogue to it.
+
+    Returns:
+        The schedule, the name of the final stage, whose axes are (group, row, column) without the group of a single
+        one, and the names of the stages that stay apart.
+
+    Raises:
+        Exception: whatever TVM raises where a transformation does not apply.
+    """
+    placeholders, outputs = task.build(anchor=lambda inputs: gemm_tensor(gemm, inputs, tile_m, tile_n, tile_k))
     func = te.create_prim_func([*placeholders, *outputs]).with_attr("global_symbol", task.name)
     schedule: AnySchedule = Schedule(simplified_indices(func))
     inlining.inline_injective(schedule, keep=frozenset((LEFT, RIGHT, PRODUCT)))
@@ -128,10 +146,7 @@ def scheduled_gemm(task: Task, gemm: Gemm, knobs: Mapping[str, int], target: Tar
             schedule.compute_inline(producer)
     final = _final_name(schedule, gemm)
     schedule = Schedule(_with_flat_axes(schedule, final, gemm))
-    others = [name for name in analysis.names(schedule) if name not in (LEFT, RIGHT, PRODUCT, final)]
-    _tile(schedule, final, knobs)
-    bind_stages(schedule, target, others)
-    return schedule.mod["main"]
+    return schedule, final, [n for n in analysis.names(schedule) if n not in (LEFT, RIGHT, PRODUCT, final)]
 
 
 def gemm_tensor(gemm: Gemm, inputs: Sequence[te.Tensor], tile_m: int, tile_n: int, tile_k: int) -> te.Tensor:
