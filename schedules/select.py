@@ -12,6 +12,7 @@ from edgeir.schedules.fallback import Fallback
 from edgeir.schedules.gpu_conv import GpuConv
 from edgeir.schedules.gpu_fallback import GpuFallback
 from edgeir.schedules.gpu_matmul import GpuMatmul
+from edgeir.schedules.gpu_tensor_core import TensorCoreConv, TensorCoreMatmul
 from edgeir.schedules.matmul_batched import MatmulBatched
 from edgeir.schedules.matmul_packed import MatmulPacked
 from edgeir.schedules.pooling import Pooling
@@ -35,7 +36,13 @@ CPU_TEMPLATES: tuple[Template, ...] = (
     Elementwise(),
     Fallback(),
 )
-GPU_TEMPLATES: tuple[Template, ...] = (GpuConv(), GpuMatmul(), GpuFallback())
+GPU_TEMPLATES: tuple[Template, ...] = (
+    TensorCoreConv(),
+    TensorCoreMatmul(),
+    GpuConv(),
+    GpuMatmul(),
+    GpuFallback(),
+)
 """In order of preference; the last one of each takes every task."""
 
 

@@ -38,6 +38,7 @@ static std::vector<uint64_t> lanes;
 static void (*body)(void**) = nullptr;
 static void** arguments = nullptr;
 static int diverged = 0;
+static int misaligned = 0;
 
 inline void wait(State state) {
   Fiber& self = fibers[current];
@@ -60,20 +61,25 @@ inline void run_block() {
     fiber.context.uc_stack.ss_size = fiber.stack.size();
     makecontext(&fiber.context, enter, 0);
   }
+  auto release = [](State state, size_t begin, size_t end) {
+    int count = 0;
+    for (size_t i = begin; i < end; ++i)
+      if (fibers[i].state == state) { fibers[i].state = RUNNABLE; ++count; }
+    return count;
+  };
   while (true) {
-    for (current = 0; current < fibers.size(); ++current) {
-      if (fibers[current].state != RUNNABLE) continue;
-      threadIdx = fibers[current].thread;
-      swapcontext(&scheduler, &fibers[current].context);
+    // Each warp runs on to its next barrier before another begins, so that a missing barrier shows.
+    for (size_t warp = 0; warp < fibers.size(); warp += 32) {
+      size_t end = min(warp + 32, fibers.size());
+      do {
+        for (current = warp; current < end; ++current) {
+          if (fibers[current].state != RUNNABLE) continue;
+          threadIdx = fibers[current].thread;
+          swapcontext(&scheduler, &fibers[current].context);
+        }
+      } while (release(AT_WARP, warp, end));
     }
-    auto release = [](State state) {
-      int count = 0;
-      for (Fiber& fiber : fibers)
-        if (fiber.state == state) { fiber.state = RUNNABLE; ++count; }
-      return count;
-    };
-    if (release(AT_WARP)) continue;
-    int waiting = release(AT_BLOCK);
+    int waiting = release(AT_BLOCK, 0, fibers.size());
     if (!waiting) return;
     // A barrier that some threads never reach is undefined on a GPU.
     if (waiting != int(fibers.size())) diverged = 1;
@@ -111,11 +117,13 @@ template <typename To, typename From> To bits_as(From value) { To to; memcpy(&to
 inline int __float_as_int(float x) { return bits_as<int>(x); }
 inline float __int_as_float(int x) { return bits_as<float>(x); }
 
-// Runs a kernel; returns 1 if the threads of a block met at different barriers.
+#include "tensor_cores_on_cpu.h"
+
+// Runs a kernel; returns 1 if the threads of a block met at different barriers, 2 if a matrix was not aligned.
 inline int launch(void (*kernel)(void**), void** arguments, const unsigned* grid, const unsigned* block) {
   emulated::body = kernel;
   emulated::arguments = arguments;
-  emulated::diverged = 0;
+  emulated::diverged = emulated::misaligned = 0;
   gridDim = {grid[0], grid[1], grid[2]};
   blockDim = {block[0], block[1], block[2]};
   emulated::fibers.resize(size_t(block[0]) * block[1] * block[2]);
@@ -123,5 +131,5 @@ inline int launch(void (*kernel)(void**), void** arguments, const unsigned* grid
   for (blockIdx.z = 0; blockIdx.z < grid[2]; ++blockIdx.z)
     for (blockIdx.y = 0; blockIdx.y < grid[1]; ++blockIdx.y)
       for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x) emulated::run_block();
-  return emulated::diverged;
+  return emulated::diverged ? 1 : emulated::misaligned ? 2 : 0;
 }

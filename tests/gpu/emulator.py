@@ -54,7 +54,7 @@ class EmulatedGpu:
         self.source = "\n".join(module.inspect_source() for module in device_modules(built))
         self._host = {name: code.module[name] for name in functions}
         self.launches: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
-        self._library = _compiled(self.source, folder)
+        self._library = compiled(self.source, folder)
 
     def __call__(self, name: str, *arrays: np.ndarray) -> None:
         """Runs a function on contiguous arrays, in the order of its parameters; outputs are written in place."""
@@ -94,8 +94,9 @@ class EmulatedGpu:
         self.launches.append((symbol, grid, block))
         run = getattr(self._library, f"run_{symbol}")
         shape = ctypes.c_uint * 3
-        diverged = run((ctypes.c_void_p * max(1, len(pointers)))(*pointers), shape(*grid), shape(*block))
-        assert not diverged, f"the threads of {symbol} meet at different barriers"
+        fault = run((ctypes.c_void_p * max(1, len(pointers)))(*pointers), shape(*grid), shape(*block))
+        assert fault != 1, f"the threads of {symbol} meet at different barriers"
+        assert fault != 2, f"{symbol} loads or stores a matrix at an address that is not aligned"
 
 
 def _address(expression: Any, memory: list[tuple[Any, int, Any]]) -> int:
@@ -103,7 +104,7 @@ def _address(expression: Any, memory: list[tuple[Any, int, Any]]) -> int:
     return next(address for variable, address, _ in reversed(memory) if variable.same_as(buffer))
 
 
-def _compiled(source: str, folder: Path) -> Any:
+def compiled(source: str, folder: Path) -> Any:
     """The kernels as a library with `run_<kernel>(arguments, grid, block)` for each."""
     kernels = source[source.find('extern "C" __global__') :] if 'extern "C" __global__' in source else ""
     kernels = kernels.replace("__shared__ alignas(64)", "alignas(64) __shared__")
