@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import struct
@@ -15,16 +16,20 @@ from edgeir.errors import EdgeIRError
 INSTALL = "pip install edgeir[cuda]"
 
 
-def nvrtc_missing() -> str:
-    """What NVRTC lacks on this machine, as one sentence; "" where it is complete."""
+def nvrtc_missing(arch: str) -> str:
+    """What NVRTC lacks on this machine to compile for an architecture, as one sentence; "" where it can."""
     try:
         found = importlib.util.find_spec("cuda.bindings.nvrtc")
     except ImportError:
         found = None
     if found is None:
-        return "NVRTC is not installed, so CUDA code cannot be compiled to machine code."
+        return f"NVRTC is not installed, so CUDA code cannot be compiled to machine code ({INSTALL})."
     if _toolkit() is None:
         return "NVRTC is installed without CUDA's headers, so CUDA code cannot be compiled to machine code."
+    nvrtc = importlib.import_module("cuda.bindings.nvrtc")
+    _, known = nvrtc.nvrtcGetSupportedArchs()
+    if arch.removeprefix("sm_") not in map(str, known):
+        return f"The installed NVRTC does not compile for {arch} (it knows {', '.join(f'sm_{n}' for n in known)})."
     return ""
 
 
@@ -48,7 +53,7 @@ def compile_cuda(source: str, arch: str, target_format: str = "cubin") -> bytes:
     Raises:
         EdgeIRError: NVRTC is missing, does not know the architecture, or refuses the source.
     """
-    missing, toolkit = nvrtc_missing(), _toolkit()
+    missing, toolkit = nvrtc_missing(arch), _toolkit()
     if missing or toolkit is None:
         raise EdgeIRError(missing, hint=INSTALL)
     from tvm.support import nvcc

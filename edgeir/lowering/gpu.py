@@ -8,7 +8,7 @@ from typing import Any
 import tvm
 
 from edgeir.errors import EdgeIRError
-from edgeir.lowering.cuda_binary import INSTALL, compile_cuda, device_modules, nvrtc_missing, pack_with_binary
+from edgeir.lowering.cuda_binary import compile_cuda, device_modules, nvrtc_missing, pack_with_binary
 from edgeir.schedules.gpu_stages import schedule_for_gpu
 from edgeir.targets.target import Target
 
@@ -29,7 +29,8 @@ def device_source(executable: Any) -> str:
 def export_options(executable: Any, target: Target) -> dict[str, Any]:
     """Arguments for `export_library` that embed machine code for the GPU.
 
-    CUDA source is embedded where NVRTC is missing, with a warning: the device must then have NVRTC itself.
+    CUDA source is embedded where NVRTC is missing or too new for the architecture, with a warning: the device must
+    then have an NVRTC that knows it.
 
     Raises:
         EdgeIRError: the target's language is offered as source only, or NVRTC refuses the kernels.
@@ -42,10 +43,10 @@ def export_options(executable: Any, target: Target) -> dict[str, Any]:
             where=f"target {target.name}",
             hint="edgeir compile --emit source",
         )
-    missing = nvrtc_missing()
+    missing = nvrtc_missing(target.gpu.arch)
     if missing:
         warnings.warn(
-            f"{missing} The artifact holds CUDA source, which the device compiles when it loads it. ({INSTALL})",
+            f"{missing} The artifact holds CUDA source, which the device compiles when it loads it.",
             RuntimeWarning,
             stacklevel=4,
         )

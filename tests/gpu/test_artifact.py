@@ -16,7 +16,9 @@ from edgeir.targets import host_architecture, lookup
 
 MODEL = Path(__file__).parents[2] / "edgeir" / "models" / "mnist_cnn.onnx"
 SHAPES = {"input": (1, 1, 28, 28)}
-needs_nvrtc = pytest.mark.skipif(bool(cuda_binary.nvrtc_missing()), reason="needs NVRTC (pip install edgeir[cuda])")
+needs_nvrtc = pytest.mark.skipif(
+    bool(cuda_binary.nvrtc_missing("sm_87")), reason="needs NVRTC (pip install edgeir[cuda])"
+)
 x86_only = pytest.mark.skipif(host_architecture() != "x86_64", reason="links for x86-64")
 
 
@@ -35,7 +37,7 @@ def test_an_artifact_holds_machine_code_and_refuses_to_run_without_a_gpu(tmp_pat
 
 @x86_only
 def test_without_nvrtc_the_source_is_embedded_and_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "nvrtc_missing", lambda: "NVRTC is not installed, so ….")
+    monkeypatch.setattr(gpu, "nvrtc_missing", lambda arch: "NVRTC is not installed, so ….")
     with pytest.warns(RuntimeWarning, match="NVRTC is not installed"):
         edgeir.compile(MODEL, "cuda-sm_90", SHAPES, output=tmp_path / "m")
     assert b"__global__" in (tmp_path / "m" / "model.so").read_bytes()

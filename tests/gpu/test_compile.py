@@ -23,7 +23,7 @@ from edgeir.targets import Target, lookup
 from tests.gpu.op_graphs import GROUPS, op_graph
 from tests.lowering.plain_schedule import plain
 
-needs_nvrtc = pytest.mark.skipif(bool(nvrtc_missing()), reason="needs NVRTC (pip install edgeir[cuda])")
+needs_nvrtc = pytest.mark.skipif(bool(nvrtc_missing("sm_87")), reason="needs NVRTC (pip install edgeir[cuda])")
 QUICK = ("conv", "softmax")
 MODELS = (
     ("mnist_cnn", {"input": (1, 1, 28, 28)}),

@@ -42,7 +42,7 @@ def no_half() -> bool:
 
 
 needs_half = pytest.mark.skipif(no_half(), reason="needs g++ with _Float16")
-needs_nvrtc = pytest.mark.skipif(bool(nvrtc_missing()), reason="needs NVRTC (pip install edgeir[cuda])")
+needs_nvrtc = pytest.mark.skipif(bool(nvrtc_missing("sm_87")), reason="needs NVRTC (pip install edgeir[cuda])")
 
 
 def random(*shape: int, seed: int = 0) -> np.ndarray:
