@@ -99,7 +99,7 @@ class OpenVino:
     packages: tuple[str, ...] = ("openvino",)
 
     def prepare(self, model: Path, shapes: Shapes, threads: int) -> None:
-        import openvino
+        import openvino  # pyright: ignore[reportMissingImports]
 
         core = openvino.Core()
         graph = core.read_model(str(model))
