@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from edgeir.commands.shapes import parse_shapes
 from edgeir.errors import EdgeIRError
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Find fast configurations for a model's kernels by measuring them."""
-    from edgeir.cli import parse_shapes
     from edgeir.commands.tune import TuneOptions, tune
 
     options = TuneOptions(
