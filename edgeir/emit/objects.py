@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from edgeir.compiler import Compilation
-from edgeir.errors import EdgeIRError
+from edgeir.emit.folder import replaced_folder
 from edgeir.lowering.objects import export_objects
 from edgeir.runtime import Artifact
 from edgeir.runtime.artifact import GOLDEN, LIBRARY, MANIFEST
@@ -33,34 +32,20 @@ def write_objects(compilation: Compilation, output: Path) -> Path:
         EdgeIRError: the path is taken by something else.
     """
     output = Path(os.path.abspath(output))
-    if os.path.lexists(output) and not _may_replace(output):
-        raise EdgeIRError(
-            "The path is taken by something that is not a folder of objects.",
-            where=str(output),
-            expected="a path where nothing is, an empty folder, or a folder of objects to replace",
-            hint="give another path, or remove it yourself",
-        )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-        kernels, *others = export_objects(compilation.lowered, Path(folder) / "objects")
+    with replaced_folder(output, "a folder of objects", _is_ours) as workplace:
+        kernels, *others = export_objects(compilation.lowered, workplace / "objects")
         size = sum(path.stat().st_size for path in (kernels, *others)) - compilation.manifest.constant_bytes
         manifest = replace(compilation.manifest, code_bytes=max(0, size))
         # An artifact around the wrong library gives manifest and golden pair their usual form.
-        fresh = Path(folder) / "new"
+        fresh = workplace / "new"
         artifact = Artifact.write(fresh, kernels, manifest, compilation.golden_inputs, compilation.golden_outputs)
         unlinked = artifact.manifest.with_hashes("0" * 64, artifact.manifest.golden_sha256)
         (fresh / MANIFEST).write_text(unlinked.to_text(), encoding="utf-8", newline="\n")
         os.replace(fresh / LIBRARY, fresh / KERNELS)
         for path in others:
             shutil.move(path, fresh / EXECUTABLE)
-        if output.exists():
-            os.replace(output, Path(folder) / "old")
-        os.replace(fresh, output)
     return output
 
 
-def _may_replace(path: Path) -> bool:
-    if path.is_symlink() or not path.is_dir():
-        return False
-    names = {entry.name for entry in path.iterdir()}
-    return not names or (KERNELS in names and names <= _FILES)
+def _is_ours(names: set[str]) -> bool:
+    return KERNELS in names and names <= _FILES

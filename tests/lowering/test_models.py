@@ -9,11 +9,10 @@ import onnxruntime
 import pytest
 
 from edgeir.frontend.onnx import load
-from edgeir.ir.dtype import numpy_dtype
 from edgeir.lowering.build import build
 from edgeir.lowering.run import Runner
 from edgeir.passes.pipelines import default_pipeline
-from edgeir.passmanager import PassContext
+from edgeir.passmanager import PassContext, example_inputs
 from edgeir.targets import host
 
 MODELS = (
@@ -42,13 +41,7 @@ def test_compiled_model_agrees_with_onnxruntime(
     if sizes:
         graph = graph.bind(sizes)
     default_pipeline(target if blocked else None).run(graph, PassContext(target=target))
-    rng = np.random.default_rng(0)
-    inputs = {
-        v.name: rng.standard_normal(v.type.static_shape).astype(numpy_dtype(v.type.dtype))
-        if "float" in v.type.dtype
-        else rng.integers(0, 2, v.type.static_shape).astype(numpy_dtype(v.type.dtype))
-        for v in graph.inputs
-    }
+    inputs = example_inputs(graph)
     got = Runner(graph, build(graph, target, 1))(inputs)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     feeds = {item.name: inputs[item.name] for item in session.get_inputs()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from edgeir.emit.c.elf import Machine, data_object
 from edgeir.emit.c.example import example, golden_bytes
 from edgeir.emit.c.memory import plan_memory
 from edgeir.emit.c.source import header, parameters, source
+from edgeir.emit.folder import replaced_folder
 from edgeir.errors import EdgeIRError
 from edgeir.lowering.bare import ALIGNMENT, bare_program, write_kernels
 from edgeir.lowering.module import Scheduler
@@ -37,21 +37,10 @@ def write_c(compilation: Compilation, output: Path) -> Path:
             on a target whose objects are not ELF.
     """
     output = Path(os.path.abspath(output))
-    if os.path.lexists(output) and not _may_replace(output):
-        raise EdgeIRError(
-            "The path is taken by something that is not a folder of --emit c.",
-            where=str(output),
-            expected="a path where nothing is, an empty folder, or such a folder to replace",
-            hint="give another path, or remove it yourself",
-        )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
-        fresh = Path(temporary) / "new"
+    with replaced_folder(output, "a folder of --emit c", _is_ours) as workplace:
+        fresh = workplace / "new"
         fresh.mkdir()
         _write(compilation, fresh)
-        if output.exists():
-            os.replace(output, Path(temporary) / "old")
-        os.replace(fresh, output)
     return output
 
 
@@ -112,8 +101,5 @@ def _blob(folder: Path, stem: str, data: bytes, machine: Machine | None) -> str:
     return f"{stem}.c"
 
 
-def _may_replace(path: Path) -> bool:
-    if path.is_symlink() or not path.is_dir():
-        return False
-    names = {entry.name for entry in path.iterdir()}
-    return not names or ({"model.c", "kernels.o"} <= names <= _FILES)
+def _is_ours(names: set[str]) -> bool:
+    return {"model.c", "kernels.o"} <= names <= _FILES
