@@ -7,8 +7,11 @@ from edgeir.ops import elementwise as elementwise
 from edgeir.ops import fused as fused
 from edgeir.ops import grid_sample as grid_sample
 from edgeir.ops import indexing as indexing
+from edgeir.ops import integer as integer
 from edgeir.ops import layout as layout
+from edgeir.ops import logarithmic as logarithmic
 from edgeir.ops import logical as logical
+from edgeir.ops import lookup as lookup
 from edgeir.ops import matmul as matmul
 from edgeir.ops import normalization as normalization
 from edgeir.ops import pooling as pooling
