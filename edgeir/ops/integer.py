@@ -42,7 +42,7 @@ def _difference(x: np.ndarray, zero: np.ndarray | None, trailing: int = 0) -> np
     if zero is None:
         return wide.astype(np.float64)
     offset = zero.astype(np.int16).astype(np.float64)
-    return wide.astype(np.float64) - offset.reshape(*offset.shape, *(1,) * trailing)
+    return wide.astype(np.float64) - offset.reshape((*offset.shape, *(1,) * trailing))
 
 
 def _wrap(total: np.ndarray) -> np.ndarray:
