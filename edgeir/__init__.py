@@ -16,9 +16,11 @@ from edgeir.errors import EdgeIRError
 
 if TYPE_CHECKING:
     from edgeir.compiler import compile
+    from edgeir.export import export_model as export_onnx
     from edgeir.frontend import load
     from edgeir.ir import Graph
     from edgeir.passmanager import Pipeline
+    from edgeir.quantizer import QuantizationResult, quantize
     from edgeir.runtime import Artifact, Session, verify
     from edgeir.targets import Target
 
@@ -28,10 +30,13 @@ _ORIGINS = {
     "Artifact": "edgeir.runtime",
     "Graph": "edgeir.ir",
     "Pipeline": "edgeir.passmanager",
+    "QuantizationResult": "edgeir.quantizer",
     "Session": "edgeir.runtime",
     "Target": "edgeir.targets",
     "compile": "edgeir.compiler",
+    "export_onnx": "edgeir.export:export_model",
     "load": "edgeir.frontend",
+    "quantize": "edgeir.quantizer",
     "verify": "edgeir.runtime",
 }
 
@@ -40,10 +45,13 @@ __all__ = [
     "EdgeIRError",
     "Graph",
     "Pipeline",
+    "QuantizationResult",
     "Session",
     "Target",
     "compile",
+    "export_onnx",
     "load",
+    "quantize",
     "verify",
 ]
 
@@ -51,6 +59,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _ORIGINS:
         raise AttributeError(f"module 'edgeir' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_ORIGINS[name]), name)
+    module, _, attribute = _ORIGINS[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute or name)
     globals()[name] = value
     return value

@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from edgeir.commands.compress import register as register_compress
+from edgeir.commands.prune import register as register_prune
+from edgeir.commands.quantize import register as register_quantize
 from edgeir.commands.shapes import ShapeOption, parse_shapes
 from edgeir.errors import EdgeIRError
 from edgeir.tuning_cli import RecordsOption, register
@@ -331,6 +334,9 @@ def emulate(
 
 
 register(app, device_app)
+register_compress(app)
+register_prune(app)
+register_quantize(app)
 
 
 def main() -> None:

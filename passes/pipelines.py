@@ -27,4 +27,6 @@ def default_pipeline(target: Any = None) -> Pipeline:
         target: the target; without one, or on a GPU, layouts stay plain.
     """
     layouts = "" if target is None or target.gpu is not None else "assign-layouts,"
-    return simplification_pipeline(target) + Pipeline(f"decompose-conv-transpose,{_CLEAN},{layouts}fuse-operators")
+    return simplification_pipeline(target) + Pipeline(
+        f"decompose-conv-transpose,lower-qdq,{_CLEAN},{layouts}fuse-operators"
+    )

@@ -116,13 +116,13 @@ class ConvProblem:
 
 
 def conv_problem(task: Task) -> ConvProblem:
-    """Reads a `conv` task.
+    """Reads a `conv` or `conv_integer` task.
 
     Raises:
         EdgeIRError: the task is no convolution, or its numbers contradict each other.
     """
-    if task.anchor != "conv":
-        raise EdgeIRError("not a convolution", where=task.name, expected="conv", got=task.anchor)
+    if task.anchor not in ("conv", "conv_integer"):
+        raise EdgeIRError("not a convolution", where=task.name, expected="conv or conv_integer", got=task.anchor)
     x, w = task.anchor_inputs[:2]
     in_block, out_block = channel_block(x), channel_block(task.anchor_output)
     groups = int(task.attributes["groups"])

@@ -49,7 +49,8 @@ class GpuConv(GpuGemmTemplate):
         )
 
 
-def _unravel(flat: Expression, shape: Sequence[int]) -> list[Expression]:
+def unravel(flat: Expression, shape: Sequence[int]) -> list[Expression]:
+    """The index of an element of a tensor, given its position in row-major order."""
     index = []
     for axis in range(len(shape)):
         inner = math.prod(shape[axis + 1 :])
@@ -60,13 +61,30 @@ def _unravel(flat: Expression, shape: Sequence[int]) -> list[Expression]:
 
 def _weight(problem: ConvProblem, weight: te.Tensor, g: Expression, o: Expression, k: Expression) -> Expression:
     channel = g % problem.groups * problem.out_group + o if problem.groups > 1 else o
-    return weight(channel, *_unravel(k, (problem.in_group, *problem.kernel)))
+    return weight(channel, *unravel(k, (problem.in_group, *problem.kernel)))
 
 
 def _patch(problem: ConvProblem, x: te.Tensor, g: Expression, k: Expression, p: Expression) -> Expression:
     """The input element under kernel position k at output pixel p; zero in the padding."""
-    channel, *offsets = _unravel(k, (problem.in_group, *problem.kernel))
-    pixel = _unravel(p, problem.out_spatial)
+    channel, *offsets = unravel(k, (problem.in_group, *problem.kernel))
+    index, inside = input_index(problem, g, channel, offsets, p)
+    value = x(*index)
+    return tirx.if_then_else(tirx.all(*inside), value, tirx.const(0, x.dtype)) if inside else value
+
+
+def input_index(
+    problem: ConvProblem, g: Expression, channel: Expression, offsets: Sequence[Expression], p: Expression
+) -> tuple[list[Expression], list[Expression]]:
+    """Where the input element under a kernel position lies, and the conditions under which it is not in the padding.
+
+    Args:
+        problem: the convolution.
+        g: image and channel group.
+        channel: input channel of the group.
+        offsets: kernel position.
+        p: output pixel.
+    """
+    pixel = unravel(p, problem.out_spatial)
     image = g
     if problem.groups > 1:
         image, channel = g // problem.groups, g % problem.groups * problem.in_group + channel
@@ -79,5 +97,4 @@ def _patch(problem: ConvProblem, x: te.Tensor, g: Expression, k: Expression, p: 
         if problem.pads_end[axis]:
             inside.append(position < problem.in_spatial[axis])
         at.append(position)
-    value = x(image, channel, *at)
-    return tirx.if_then_else(tirx.all(*inside), value, tirx.const(0, x.dtype)) if inside else value
+    return [image, channel, *at], inside

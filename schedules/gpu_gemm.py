@@ -24,7 +24,7 @@ from edgeir.errors import EdgeIRError
 from edgeir.schedules import analysis, inlining
 from edgeir.schedules.gpu_stages import bind_stages, gpu_of
 from edgeir.schedules.simplify import simplified_indices
-from edgeir.schedules.task import Task
+from edgeir.schedules.task import AnchorCompute, Task
 from edgeir.schedules.template import Config
 from edgeir.schedules.tir_types import AnyBlock, AnyFunc, AnySchedule, AnyTensor, Expression
 from edgeir.targets.target import Target
@@ -53,6 +53,10 @@ class Gemm:
         dtype: of the operands and the result; float16 is summed in float32.
         left, right: the element (group, row, k) of the left operand, (group, k, column) of the right, given the
             anchor's input tensors.
+        total: of the sums and the result where that is another type.
+        multiply: what is summed, given an element of each operand, where that is not their plain product.
+        along_depth: the operands (`LEFT`, `RIGHT`) whose elements are neighbours in memory along k.
+        fragment: side of the squares in which the product lies in memory; 0 for plain rows.
     """
 
     groups: int
@@ -64,6 +68,10 @@ class Gemm:
     dtype: str
     left: Callable[[Sequence[te.Tensor], Expression, Expression, Expression], Expression]
     right: Callable[[Sequence[te.Tensor], Expression, Expression, Expression], Expression]
+    total: str = ""
+    multiply: Callable[[Expression, Expression], Expression] | None = None
+    along_depth: tuple[str, ...] = ()
+    fragment: int = 0
 
     def position(self, index: Sequence[Expression]) -> tuple[Expression, Expression, Expression]:
         """Group, row and column of a result."""
@@ -72,6 +80,13 @@ class Gemm:
         if self.groups == 1:
             return 0, leading, column
         return leading // self.rows, leading % self.rows, column
+
+    def product_index(self, group: Expression, row: Expression, column: Expression) -> tuple[Expression, ...]:
+        """Where a result lies in the product: (group, row, column), or (group, squares, row and column of a square)."""
+        side = self.fragment
+        if not side:
+            return group, row, column
+        return group, row // side, column // side, row % side, column % side
 
 
 def _flat(index: Sequence[Expression], shape: Sequence[int]) -> Expression:
@@ -112,21 +127,34 @@ def checked(config: Config, template: str, target: Target) -> dict[str, int]:
     return knobs
 
 
-def scheduled_gemm(task: Task, gemm: Gemm, knobs: Mapping[str, int], target: Target) -> AnyFunc:
+def scheduled_gemm(
+    task: Task,
+    gemm: Gemm,
+    knobs: Mapping[str, int],
+    target: Target,
+    packed: Mapping[int, tuple[int, ...]] | None = None,
+) -> AnyFunc:
     """The task as one tiled kernel, with kernels before and after it for stages that do not fit into it.
+
+    `packed` is the shape of each constant operand that is packed.
 
     Raises:
         Exception: whatever TVM raises where a transformation does not apply.
     """
     tile_m, tile_n = knobs["threads_m"] * knobs["each_m"], knobs["threads_n"] * knobs["each_n"]
-    schedule, final, others = staged_gemm(task, gemm, tile_m, tile_n, knobs["depth"])
-    _tile(schedule, final, knobs)
+    schedule, final, others = staged_gemm(task, gemm, tile_m, tile_n, knobs["depth"], packed)
+    _tile(schedule, final, knobs, gemm.along_depth)
     bind_stages(schedule, target, others)
     return schedule.mod["main"]
 
 
 def staged_gemm(
-    task: Task, gemm: Gemm, tile_m: int, tile_n: int, tile_k: int
+    task: Task,
+    gemm: Gemm,
+    tile_m: int,
+    tile_n: int,
+    tile_k: int,
+    packed: Mapping[int, tuple[int, ...]] | None = None,
 ) -> tuple[AnySchedule, str, Sequence[str]]:
     """The task before its loops are tiled: padded operands, product, and the stage that applies the epilogue to it.
 
@@ -137,16 +165,32 @@ def staged_gemm(
     Raises:
         Exception: whatever TVM raises where a transformation does not apply.
     """
-    placeholders, outputs = task.build(anchor=lambda inputs: gemm_tensor(gemm, inputs, tile_m, tile_n, tile_k))
+    return staged_product(task, gemm, lambda inputs: gemm_tensor(gemm, inputs, tile_m, tile_n, tile_k), packed)
+
+
+def staged_product(
+    task: Task,
+    gemm: Gemm,
+    anchor: AnchorCompute,
+    packed: Mapping[int, tuple[int, ...]] | None = None,
+    more: Sequence[str] = (),
+) -> tuple[AnySchedule, str, Sequence[str]]:
+    """As `staged_gemm`, with the stages `LEFT`, `RIGHT`, `PRODUCT` and those named in `more` as `anchor` lays them out.
+
+    Raises:
+        Exception: whatever TVM raises where a transformation does not apply.
+    """
+    stages = (LEFT, RIGHT, PRODUCT, *more)
+    placeholders, outputs = task.build(anchor, packed)
     func = te.create_prim_func([*placeholders, *outputs]).with_attr("global_symbol", task.name)
     schedule: AnySchedule = Schedule(simplified_indices(func))
-    inlining.inline_injective(schedule, keep=frozenset((LEFT, RIGHT, PRODUCT)))
+    inlining.inline_injective(schedule, keep=frozenset(stages))
     for name in (LEFT, RIGHT):
         for producer in _injective_producers(schedule, name):
             schedule.compute_inline(producer)
     final = _final_name(schedule, gemm)
     schedule = Schedule(_with_flat_axes(schedule, final, gemm))
-    return schedule, final, [n for n in analysis.names(schedule) if n not in (LEFT, RIGHT, PRODUCT, final)]
+    return schedule, final, [n for n in analysis.names(schedule) if n not in (*stages, final)]
 
 
 def gemm_tensor(gemm: Gemm, inputs: Sequence[te.Tensor], tile_m: int, tile_n: int, tile_k: int) -> te.Tensor:
@@ -172,14 +216,20 @@ def gemm_tensor(gemm: Gemm, inputs: Sequence[te.Tensor], tile_m: int, tile_n: in
         name=RIGHT,
     )
     axis = te.reduce_axis((0, k), name="k")
-    wide = "float32" if gemm.dtype == "float16" else gemm.dtype
+    total = gemm.total or gemm.dtype
+    wide = "float32" if total == "float16" else total
+
+    def plain(one: Expression, other: Expression) -> Expression:
+        return one.astype(wide) * other.astype(wide)
+
+    multiply = gemm.multiply or plain
     product: AnyTensor = te.compute(
         (gemm.groups, m, n),
-        lambda g, i, j: te.sum(left[g, axis, i].astype(wide) * right[g, axis, j].astype(wide), axis=axis),
+        lambda g, i, j: te.sum(multiply(left[g, axis, i], right[g, axis, j]), axis=axis),
         name=PRODUCT,
     )
     result: AnyTensor = te.compute(
-        gemm.out_shape, lambda *index: product(*gemm.position(index)).astype(gemm.dtype), name=RESULT
+        gemm.out_shape, lambda *index: product(*gemm.product_index(*gemm.position(index))).astype(total), name=RESULT
     )
     return result
 
@@ -209,7 +259,7 @@ def _final_name(schedule: AnySchedule, gemm: Gemm) -> str:
         axes.append(axis.var)
     if len(axes) != len(gemm.out_shape):
         raise EdgeIRError("the epilogue has other axes than the product")
-    own = gemm.position(axes)
+    own = gemm.product_index(*gemm.position(axes))
     for access in analysis.loads(block):
         if _is_product(access.buffer) and not all(
             analyzer.can_prove_equal(index, position) for index, position in zip(access.indices, own, strict=True)
@@ -238,14 +288,15 @@ def _with_flat_axes(schedule: AnySchedule, final: str, gemm: Gemm) -> AnyFunc:
         if str(block.name_hint) != final:
             return block
         axes = [axis.var for axis in block.iter_vars]
-        own = [tirx.const(0, axes[0].ty.dtype)] * skip + axes
+        position = [tirx.const(0, axes[0].ty.dtype)] * skip + axes
+        own = list(gemm.product_index(*position))
 
         def load(access: Any) -> Any:
             return tirx.BufferLoad(access.source, own) if _is_product(access.source) else access
 
         body = tvm_ffi.structural_map(block.body, ((TensorLoad, load),))
         reads = [
-            type(region)(region.source, [Range.from_min_extent(v, tirx.const(1, v.ty.dtype)) for v in own], region.ty)
+            type(region)(region.source, [Range.from_min_extent(v, tirx.const(1, axes[0].ty.dtype)) for v in own], region.ty)
             if _is_product(region.source)
             else region
             for region in block.reads
@@ -258,7 +309,7 @@ def _with_flat_axes(schedule: AnySchedule, final: str, gemm: Gemm) -> AnyFunc:
     return tvm_ffi.structural_map(func, ((SBlock, rewrite),))
 
 
-def _tile(schedule: AnySchedule, final: str, knobs: Mapping[str, int]) -> None:
+def _tile(schedule: AnySchedule, final: str, knobs: Mapping[str, int], along_depth: Sequence[str]) -> None:
     output, product = schedule.get_sblock(final), schedule.get_sblock(PRODUCT)
     *group, row, column = schedule.get_loops(output)
     rows = schedule.split(row, factors=[None, knobs["threads_m"], knobs["each_m"]])
@@ -279,6 +330,8 @@ def _tile(schedule: AnySchedule, final: str, knobs: Mapping[str, int]) -> None:
         tile = schedule.get_sblock(name)
         schedule.set_scope(tile, 0, "shared")
         schedule.compute_at(tile, steps[0])
+        if name in along_depth:
+            schedule.reorder(*schedule.get_loops(tile)[-1:-3:-1])  # neighbouring threads read along a row
         loops = schedule.get_loops(tile)[depth + 1 :]
         fetch = schedule.fuse(*loops)
         threads = [None, knobs["threads_m"], knobs["threads_n"]]

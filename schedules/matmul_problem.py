@@ -90,12 +90,21 @@ def matmul_problem(task: Task) -> MatmulProblem | None:
 
     They want float matrices of rank 2 or more of one dtype, no empty dimension, and one output of the product's shape.
     """
-    if task.anchor != "matmul" or len(task.anchor_inputs) != 2 or len(task.outputs) != 1:
+    if task.anchor != "matmul" or len(task.anchor_inputs) != 2:
         return None
-    a, b, out = (*task.anchor_inputs, task.anchor_output)
+    if {spec.dtype for spec in (*task.anchor_inputs, task.anchor_output)} - {"float32"}:
+        return None
+    return product_sizes(task)
+
+
+def product_sizes(task: Task) -> MatmulProblem | None:
+    """The sizes of the product of a task's first two inputs, of whatever element types; None as in `matmul_problem`."""
+    if len(task.anchor_inputs) < 2 or len(task.outputs) != 1:
+        return None
+    a, b, out = (*task.anchor_inputs[:2], task.anchor_output)
     if min(len(a.shape), len(b.shape)) < 2 or a.layout or b.layout or task.outputs[0].shape != out.shape:
         return None
-    if 0 in (*a.shape, *b.shape) or {a.dtype, b.dtype, out.dtype} - {"float32"}:
+    if 0 in (*a.shape, *b.shape):
         return None
     transpose_a, transpose_b = bool(task.attributes.get("transpose_a")), bool(task.attributes.get("transpose_b"))
     m, depth = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import tvm
@@ -122,48 +122,93 @@ def pack_on_the_fly(problem: MatmulProblem, width: int, b: AnyTensor) -> AnyTens
     return te.compute((problem.groups, panels, problem.depth, width), element, name=PANELS)
 
 
+@dataclass(frozen=True)
+class Sums:
+    """How the sums of a tile are computed.
+
+    Attributes:
+        schedule: orders and unrolls the loops of the sums, given their block, how many loops are around the tile, the
+            tile and the target.
+        finish: what is left to do to the scheduled function.
+        work: multiply-adds of one element of a vector and step, against float32's 1.
+        element_bytes: bytes of an element of the operands.
+        panel_at_a_time: whether the stage `PANELS` is computed for one panel at a time, before all its rows.
+    """
+
+    schedule: Callable[[AnySchedule, Any, int, MatmulTile, Target], None]
+    finish: Callable[[AnyFunc], AnyFunc] = field(default=lambda func: func)
+    work: float = 1.0
+    element_bytes: int = 4
+    panel_at_a_time: bool = False
+
+
 def schedule_matmul(
-    args: list[AnyTensor], name: str, problem: MatmulProblem, tile: MatmulTile, target: Target
+    args: list[AnyTensor],
+    name: str,
+    problem: MatmulProblem,
+    tile: MatmulTile,
+    target: Target,
+    sums: Sums | None = None,
+    keep: frozenset[str] = frozenset(),
 ) -> AnyFunc:
     """The scheduled product: sums in registers, epilogue on the tile, panels or rows spread over the cores.
 
     Where the epilogue has a form that cannot be computed on the tile, its stages run after the product.
+
+    Args:
+        args: placeholders and outputs.
+        name: of the function.
+        problem: the product.
+        tile: sums in registers.
+        target: the machine.
+        sums: how the sums are computed; by default as products of floats.
+        keep: further stages that are not computed where they are read.
     """
     func = te.create_prim_func(args).with_attr("global_symbol", name)
+    how = sums or Sums(schedule_float_sums)
     try:
-        return _schedule_tile(func, problem, tile, target)
+        return _schedule_tile(func, problem, tile, target, how, keep)
     except Exception as error:  # every schedule primitive raises its own types
         warn_unscheduled(_LOGGER, func, "the product is not computed in a register tile", error)
         return scheduled_or_plain(func, target)
 
 
-def _schedule_tile(func: AnyFunc, problem: MatmulProblem, tile: MatmulTile, target: Target) -> AnyFunc:
+def _schedule_tile(
+    func: AnyFunc, problem: MatmulProblem, tile: MatmulTile, target: Target, how: Sums, keep: frozenset[str]
+) -> AnyFunc:
     schedule: AnySchedule = Schedule(tvm.IRModule({"main": func}))
-    inlining.inline_injective(schedule, keep=frozenset({ACCUMULATOR, PANELS}))
+    inlining.inline_injective(schedule, keep=frozenset({ACCUMULATOR, PANELS}) | keep)
     (output,) = schedule.get_output_blocks(schedule.get_sblock("root"))
     schedule, output = _flatten_batch(schedule, output, problem)
     sums = schedule.get_sblock(ACCUMULATOR)
     *group, row, column = schedule.get_loops(output)
     panel, vector, lane = schedule.split(column, factors=[None, tile.vectors, target.lanes()])
     row_tile, row_inner = schedule.split(row, factors=[None, tile.rows])
-    first, second = (row_tile, panel) if _rows_outside(problem, tile, target) else (panel, row_tile)
+    rows_outside = not how.panel_at_a_time and _rows_outside(problem, tile, target, how.element_bytes)
+    first, second = (row_tile, panel) if rows_outside else (panel, row_tile)
     schedule.reorder(*group, first, second, row_inner, vector, lane)
     schedule.vectorize(lane)
     epilogue = _place_epilogue(schedule, sums, output, second, target)
     schedule.compute_at(sums, second, preserve_unit_loops=True)
-    cycles = 1.0 * problem.groups * problem.rows * problem.columns * problem.depth / target.lanes()
+    done = {ACCUMULATOR, *epilogue, str(schedule.get(output).name_hint)}
+    if how.panel_at_a_time:
+        panels = schedule.get_sblock(PANELS)
+        schedule.compute_at(panels, panel)
+        loops.vectorize(schedule, schedule.get_loops(panels)[-1], target.lanes())
+        done.add(PANELS)
+    cycles = 1.0 * problem.groups * problem.rows * problem.columns * problem.depth / target.lanes() * how.work
     if loops.worth_threads(cycles, target):
         _spread(schedule, group, first, target)
     depth = len(group) + 2
-    _schedule_sums(schedule, sums, depth, tile, target)
+    how.schedule(schedule, sums, depth, tile, target)
     if problem.rows % tile.rows:
         overlap_tail(schedule, row_tile, problem.rows)
     if problem.columns % tile.width(target):
         partition_tail(schedule, panel)
     schedule.unroll(vector)
     schedule.unroll(row_inner)
-    _schedule_rest(schedule, {ACCUMULATOR, *epilogue, str(schedule.get(output).name_hint)}, target)
-    return vectorizable_math(apply_overlaps(schedule.mod["main"]))
+    _schedule_rest(schedule, done, target)
+    return vectorizable_math(how.finish(apply_overlaps(schedule.mod["main"])))
 
 
 def _flatten_batch(schedule: AnySchedule, output: Any, problem: MatmulProblem) -> tuple[AnySchedule, Any]:
@@ -188,21 +233,37 @@ def _spread(schedule: AnySchedule, group: list[Any], first: Any, target: Target)
     schedule.parallel(group[0] if groups >= target.cores else first)
 
 
-def _rows_outside(problem: MatmulProblem, tile: MatmulTile, target: Target) -> bool:
+def _rows_outside(problem: MatmulProblem, tile: MatmulTile, target: Target, element_bytes: int) -> bool:
     """Whether walking all panels for each tile of rows moves less memory than the other way round."""
     cache = target.l2_bytes * 3 // 4
-    left, right = problem.rows * problem.depth * 4, problem.columns * problem.depth * 4
+    left, right = (extent * problem.depth * element_bytes for extent in (problem.rows, problem.columns))
     row_tiles, panels = math.ceil(problem.rows / tile.rows), math.ceil(problem.columns / tile.width(target))
     panels_outside = right + left * (panels if left > cache else 1)
     rows_outside = left + right * (row_tiles if right > cache else 1)
     return rows_outside < panels_outside
 
 
-def _schedule_sums(schedule: AnySchedule, sums: Any, depth: int, tile: MatmulTile, target: Target) -> None:
-    """Unrolls the tile and lets it run over k innermost: one vector of the panel against one element of each row."""
+def schedule_float_sums(
+    schedule: AnySchedule, sums: Any, depth: int, tile: MatmulTile, target: Target, together: int = 1
+) -> None:
+    """Unrolls the tile and lets it run over k: one vector of the panel against one element of each row.
+
+    Args:
+        schedule: where the block is.
+        sums: the block.
+        depth: loops around the tile.
+        tile: the tile.
+        target: the machine.
+        together: steps of k that are unrolled, where they divide it.
+    """
     _, row, _, column, k = schedule.get_loops(sums)[depth:]
     vector, lane = schedule.split(column, factors=[tile.vectors, target.lanes()])
-    schedule.reorder(k, row, vector, lane)
+    steps: list[Any] = []
+    if together > 1 and analysis.extent(schedule, k) % together == 0:
+        k, step = schedule.split(k, factors=[None, together])
+        schedule.unroll(step)
+        steps = [step]
+    schedule.reorder(k, *steps, row, vector, lane)
     schedule.vectorize(lane)
     schedule.unroll(vector)
     schedule.unroll(row)

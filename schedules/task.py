@@ -10,6 +10,8 @@ import numpy as np
 import tvm
 from tvm import te
 
+from edgeir.schedules.sparse_storage import SparsePattern
+
 AnchorCompute = Callable[[Sequence[te.Tensor]], te.Tensor]
 """Computes the anchor's output tensor from its input tensors (bias excluded: it belongs to the epilogue)."""
 
@@ -30,6 +32,27 @@ class Operand:
     name: str
     spec: TensorSpec
     constant: bool = False
+
+
+@dataclass(frozen=True)
+class Integers:
+    """What the constants of an integer anchor allow its kernel.
+
+    Present where the right operand is constant and has no zero point, and the left zero point is constant (that of a
+    product may be computed at run time). The anchor then computes raw sums Σ x·w (a convolution over an input whose
+    border holds `left_zero`); what the left zero point adds, a constant for each output channel, belongs to the
+    epilogue as a bias does.
+
+    Attributes:
+        left_zero: the left operand's zero point; 0 where it is computed at run time.
+        pairs_fit: whether |w0| + |w1| ≤ 128 for each pair of neighbouring input channels (2j, 2j + 1), or of
+            neighbours along K: then 255·(|w0| + |w1|) fits 16 bits.
+        symmetric: whether no weight is −128: two products of signed bytes then fit 16 bits.
+    """
+
+    left_zero: int
+    pairs_fit: bool
+    symmetric: bool
 
 
 class Build(Protocol):
@@ -53,6 +76,41 @@ class Build(Protocol):
         ...
 
 
+View = Callable[[te.Tensor, Sequence[Any]], Any]
+"""From the placeholder of a packed constant and an index into the constant to the constant's element."""
+
+
+class CompressedBuild(Protocol):
+    """Lays out the whole computation as `Build` does, the compressed constant packed.
+
+    Args:
+        anchor: how to compute the anchor; its second input is the decoded constant, a stage of the body.
+        shape: shape of the packed constant.
+        view: how the body reads the packed constant.
+    """
+
+    def __call__(
+        self, anchor: AnchorCompute, shape: tuple[int, ...], view: View
+    ) -> tuple[list[te.Tensor], list[te.Tensor]]:
+        """Placeholders and outputs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A constant right operand that the body decodes for the anchor alone: integers, codes of logarithms, a table.
+
+    Attributes:
+        operand: index of the operand that holds the numbers of few bits.
+        bits: bits of one of them; in memory 4-bit numbers take a byte unless the template packs them.
+        build: lays out the computation.
+    """
+
+    operand: int
+    bits: int
+    build: CompressedBuild
+
+
 @dataclass(frozen=True)
 class Task:
     """One fused node, seen from a schedule template.
@@ -70,6 +128,9 @@ class Task:
         outputs: the kernel's results, in order.
         build: lays out the computation.
         key: text that identifies the computation: equal keys, equal kernels.
+        integers: of an integer anchor (`conv_integer`, `matmul_integer`): what its constants allow.
+        compressed: the constant from which the body computes the anchor's right operand, if it does.
+        sparsity: the pattern of the anchor's constant weight where most of it is zeros.
     """
 
     name: str
@@ -82,6 +143,9 @@ class Task:
     outputs: tuple[TensorSpec, ...]
     build: Build
     key: str
+    integers: Integers | None = None
+    compressed: Compressed | None = None
+    sparsity: SparsePattern | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ CUDA C++ Programming Guide, "Warp Matrix Functions": `fill_fragment`, `load_matr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -28,18 +29,46 @@ def _index(buffer: str) -> str:
     return f"{offset} // {stride} // {SIDE} * ({stride} // {SIDE}) + {offset} % {stride} // {SIDE}"
 
 
-def _function(buffers: dict[str, tuple[str, str]], reads: str, writes: str, body: str, strides: bool) -> Any:
-    """A PrimFunc over 16×16 regions.
+def register_intrinsic(
+    name: str,
+    buffers: Mapping[str, tuple[str, str]],
+    reads: str,
+    writes: str,
+    what: str,
+    how: str,
+    columns: Mapping[str, int] | None = None,
+) -> None:
+    """Makes an intrinsic known to TVM.
 
     Args:
+        name: its name.
         buffers: name → (dtype, storage scope).
         reads, writes: names of the buffers that are read and written.
-        body: the statements.
-        strides: whether the regions have strides of their own.
+        what: the statements that it stands for.
+        how: the expression that computes the same.
+        columns: for buffers of other regions than 16×16, how many columns.
     """
+    shapes = {buffer: (SIDE, (columns or {}).get(buffer, SIDE)) for buffer in buffers}
+    TensorIntrin.register(
+        name,
+        _function(buffers, shapes, reads, writes, what, strides=False),
+        _function(buffers, shapes, reads, writes, f"T.evaluate({how})", strides=True),
+        override=True,
+    )
+
+
+def _function(
+    buffers: Mapping[str, tuple[str, str]],
+    shapes: Mapping[str, tuple[int, int]],
+    reads: str,
+    writes: str,
+    body: str,
+    strides: bool,
+) -> Any:
+    """A PrimFunc over regions of the given shapes; `strides`: whether they have strides of their own."""
 
     def region(name: str) -> str:
-        return f"{name}[0:{SIDE}, 0:{SIDE}]"
+        return f"{name}[0:{shapes[name][0]}, 0:{shapes[name][1]}]"
 
     lines = ["@T.prim_func(s_tir=True)", f"def main({', '.join(f'p{name}: T.handle' for name in buffers)}):"]
     for name, (dtype, scope) in buffers.items():
@@ -47,7 +76,7 @@ def _function(buffers: dict[str, tuple[str, str]], reads: str, writes: str, body
         if strides:
             lines += [f"    {name}0 = T.int32()", f"    {name}1 = T.int32()"]
             own = f", strides=[{name}0, {name}1]"
-        match = f"p{name}, ({SIDE}, {SIDE}), '{dtype}', align=64, offset_factor={SIDE}, scope='{scope}'{own}"
+        match = f"p{name}, {shapes[name]}, '{dtype}', align=64, offset_factor={SIDE}, scope='{scope}'{own}"
         lines.append(f"    {name} = T.match_buffer({match})")
     lines += ["    with T.sblock('root'):", f"        T.reads({', '.join(map(region, reads))})"]
     lines += [f"        T.writes({', '.join(map(region, writes))})"]
@@ -55,7 +84,7 @@ def _function(buffers: dict[str, tuple[str, str]], reads: str, writes: str, body
     return tvm.script.from_source("\n".join(lines))
 
 
-def _elementwise(statement: str, axes: str = "ij") -> str:
+def elementwise(statement: str, axes: str = "ij") -> str:
     """The statement for each element; `k` is a sum's axis."""
     names, kinds = ", ".join(axes), "".join("R" if axis == "k" else "S" for axis in axes)
     loops = ", ".join(f"{axis}_" for axis in axes)
@@ -74,33 +103,25 @@ def register() -> None:
     total, tile = ("float32", "wmma.accumulator"), ("float16", "shared")
     size = f"{SIDE}, {SIDE}, {SIDE}"
 
-    def intrinsic(name: str, buffers: dict[str, tuple[str, str]], reads: str, writes: str, what: str, how: str) -> None:
-        TensorIntrin.register(
-            name,
-            _function(buffers, reads, writes, what, strides=False),
-            _function(buffers, reads, writes, f"T.evaluate({how})", strides=True),
-            override=True,
-        )
-
-    intrinsic(
-        FILL, {"C": total}, "", "C", _elementwise("C[i, j] = T.float32(0)"),
+    register_intrinsic(
+        FILL, {"C": total}, "", "C", elementwise("C[i, j] = T.float32(0)"),
         f"T.tvm_fill_fragment(C.data, {size}, {_index('C')}, T.float32(0), dtype='void')",
     )  # fmt: skip
     # A left fragment lies in memory by columns: consecutive rows are neighbours.
     for name, fragment, order in ((LOAD_LEFT, left, "col_major"), (LOAD_RIGHT, right, "row_major")):
         source = "A.access_ptr('r', ptr_type='float16'), A.strides[0]"
-        intrinsic(
-            name, {"A": tile, "C": fragment}, "A", "C", _elementwise("C[i, j] = A[i, j]"),
+        register_intrinsic(
+            name, {"A": tile, "C": fragment}, "A", "C", elementwise("C[i, j] = A[i, j]"),
             f"T.tvm_load_matrix_sync(C.data, {size}, {_index('C')}, {source}, '{order}', dtype='void')",
         )  # fmt: skip
     products = "C[i, j] = C[i, j] + T.Cast('float32', A[k, i]) * T.Cast('float32', B[k, j])"
     fragments = ", ".join(f"{name}.data, {_index(name)}" for name in "CABC")
-    intrinsic(
-        MULTIPLY, {"A": left, "B": right, "C": total}, "CAB", "C", _elementwise(products, "ijk"),
+    register_intrinsic(
+        MULTIPLY, {"A": left, "B": right, "C": total}, "CAB", "C", elementwise(products, "ijk"),
         f"T.tvm_mma_sync({fragments}, dtype='void')",
     )  # fmt: skip
     destination = "C.access_ptr('w', ptr_type='float32'), C.strides[0]"
-    intrinsic(
-        STORE, {"A": total, "C": ("float32", "shared")}, "A", "C", _elementwise("C[i, j] = A[i, j]"),
+    register_intrinsic(
+        STORE, {"A": total, "C": ("float32", "shared")}, "A", "C", elementwise("C[i, j] = A[i, j]"),
         f"T.tvm_store_matrix_sync(A.data, {size}, {_index('A')}, {destination}, 'row_major', dtype='void')",
     )  # fmt: skip

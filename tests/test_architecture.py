@@ -19,6 +19,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "rewrite": ({"ir"}, {"numpy"}),
     "passmanager": ({"ir", "rewrite"}, {"numpy"}),
     "passes": ({"ir", "ops", "rewrite", "passmanager", "targets"}, {"numpy", "networkx"}),
+    "training": ({"ir", "ops", "passmanager"}, {"numpy", "torch", "rich"}),
     "lowering": ({"ir", "ops", "schedules", "targets"}, {"numpy", "tvm", "tvm_ffi", "ml_dtypes"}),
     "schedules": ({"targets"}, {"numpy", "tvm", "tvm_ffi"}),
     "tuning": ({"ir", "ops", "lowering", "schedules", "targets"}, {"numpy", "tvm", "xgboost"}),

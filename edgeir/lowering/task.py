@@ -9,21 +9,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeir.errors import EdgeIRError
+from edgeir.ir.dtype import bits
 from edgeir.ir.graph import Graph, Node, Value
 from edgeir.ir.op import Pattern
 from edgeir.ir.types import TensorType
 from edgeir.lowering import te
 from edgeir.lowering.compute.apply import apply
 from edgeir.lowering.compute.convolution import add_bias
+from edgeir.lowering.compute.integer import add_offset, conv_sums, matmul_sums
 from edgeir.lowering.compute.registry import Call, physical
 from edgeir.lowering.compute.storage import carrier
 from edgeir.lowering.compute.tables import Tables
 from edgeir.lowering.compute.windows import Channels
+from edgeir.lowering.integers import IntegerConstants, integer_constants
 from edgeir.lowering.layouts import to_physical
-from edgeir.schedules.task import AnchorCompute, Operand, Task, TensorSpec
+from edgeir.lowering.sparse import weight_sparsity
+from edgeir.schedules.task import AnchorCompute, Compressed, Operand, Task, TensorSpec, View
 
-BIAS = {"conv": 2, "conv_transpose": 2}
+BIAS = {"conv": 2, "conv_transpose": 2, "conv_integer": 2}
 """Anchors whose bias is added by the epilogue: the position of the bias among their operands."""
+
+
+DECODERS = ("dequantize", "cast", "lookup", "log_dequantize")
+"""Operators that make numbers of a compressed constant, their first operand."""
+
+
+DECODING_ANCHORS = ("conv", "matmul", "conv_integer", "matmul_integer")
+"""Operators whose right operand a kernel may decode from a constant."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +114,18 @@ def lower_node(node: Node, name: str) -> Lowering:
         EdgeIRError: a dimension is symbolic.
     """
     region = region_of(node)
-    padded = _padded_biases(region)
+    integers = integer_constants(region.anchor, lambda value: _constant(region, value))
+    biases, offset = _biases(region, integers)
     operands, sources = [], []
     for position, (inner, outer) in enumerate(zip(region.inputs, region.outer, strict=True)):
-        shape = padded.get(position, physical(inner.type))
+        array = biases.get(position)
+        shape = physical(inner.type) if array is None else array.shape
         spec = TensorSpec(shape, carrier(inner.type.dtype), inner.type.layout)
         operands.append(Operand(f"p{position}", spec, outer.is_constant))
-        sources.append(outer if position not in padded else _padded(outer, shape))
+        sources.append(outer if array is None else array)
+    raw = None if integers is None else _RawSums(offset, integers.dynamic)
     tables = Tables()
-    _build(region, [o.spec for o in operands], tables, None, {})
+    _build(region, [o.spec for o in operands], tables, None, {}, raw)
     count = len(region.inputs)
     for index, array in enumerate(tables.arrays):
         operands.append(Operand(f"p{count + index}", TensorSpec(array.shape, array.dtype.name), True))
@@ -122,22 +137,38 @@ def lower_node(node: Node, name: str) -> Lowering:
         anchor: AnchorCompute | None = None, packed: Mapping[int, tuple[int, ...]] | None = None
     ) -> tuple[list[te.Tensor], list[te.Tensor]]:
         found = Tables()
-        placeholders, results = _build(region, specs[:count], found, anchor, packed or {})
+        placeholders, results = _build(region, specs[:count], found, anchor, packed or {}, raw)
         return [*placeholders, *found.placeholders], results
 
-    heavy = region.anchor
+    def build_compressed(
+        anchor: AnchorCompute, shape: tuple[int, ...], view: View
+    ) -> tuple[list[te.Tensor], list[te.Tensor]]:
+        assert decoded is not None
+        found = Tables()
+        placeholders, results = _build(region, specs[:count], found, anchor, {decoded: shape}, raw, {decoded: view})
+        return [*placeholders, *found.placeholders], results
+
+    heavy, decoded = region.anchor, compressed_operand(region)
     anchor_values = [] if heavy is None else _anchor_values(heavy)
+    anchor_operands = tuple(_operand_index(region, value) for value in anchor_values)
+    weight = region.outer[anchor_operands[1]] if len(anchor_values) > 1 and anchor_operands[1] is not None else None
+    sparsity = weight_sparsity(heavy, weight.data if weight is not None and weight.is_constant else None)
     task = Task(
         name=name,
         anchor=region.label,
         attributes={} if heavy is None else heavy.attributes,
         anchor_inputs=tuple(_spec(value.type) for value in anchor_values),
         anchor_output=outputs[0] if heavy is None else _spec(heavy.outputs[0].type),
-        anchor_operands=tuple(_operand_index(region, value) for value in anchor_values),
+        anchor_operands=anchor_operands,
         operands=tuple(operands),
         outputs=outputs,
         build=build,
-        key=_key(region, operands),
+        key=_key(region, operands, integers) + (f"\nweight: {sparsity}" if sparsity else ""),
+        integers=None if integers is None else integers.facts,
+        compressed=None
+        if decoded is None
+        else Compressed(decoded, bits(region.inputs[decoded].type.dtype), build_compressed),
+        sparsity=sparsity,
     )
     return Lowering(task, tuple(sources))
 
@@ -161,24 +192,91 @@ def _operand_index(region: Region, value: Value) -> int | None:
     return None if constant and (readers > 1 or value in region.outputs) else index
 
 
-def _padded_biases(region: Region) -> dict[int, tuple[int, ...]]:
-    """Constant biases that are padded to whole channel blocks, so that the epilogue reads them without a bound."""
+def compressed_operand(region: Region) -> int | None:
+    """Which operand the region decodes into its anchor's right operand, a constant that nothing else reads."""
     anchor = region.anchor
-    if anchor is None or anchor.op not in BIAS or len(anchor.inputs) <= BIAS[anchor.op]:
-        return {}
-    bias, channels = anchor.inputs[BIAS[anchor.op]], Channels.of(anchor.outputs[0].type)
-    if bias is None or not channels.has_lanes_beyond or bias not in region.inputs:
-        return {}
+    if anchor is None or anchor.op not in DECODING_ANCHORS or anchor.inputs[1] is None:
+        return None
+    value = anchor.input(1)
+    while value not in region.inputs:
+        node = value.producer
+        if node is None or node not in region.nodes or node.op not in DECODERS or _readers(region, value) != 1:
+            return None
+        if any(_constant(region, other) is None for other in node.present_inputs[1:]):
+            return None
+        value = node.input(0)
+    index = region.inputs.index(value)
+    narrow = bits(value.type.dtype) <= 8 and not value.type.layout
+    # Integer sums take 4-bit numbers as they are, though kernels want them as bytes.
+    direct = anchor.op in ("conv_integer", "matmul_integer") and bits(value.type.dtype) == 4
+    decoded = (direct or value is not anchor.input(1)) and _readers(region, value) == 1
+    return index if narrow and decoded and region.outer[index].is_constant else None
+
+
+def _readers(region: Region, value: Value) -> int:
+    """How often a region reads or hands out a value."""
+    return sum(v is value for node in region.nodes for v in node.present_inputs) + region.outputs.count(value)
+
+
+def _constant(region: Region, value: Value) -> np.ndarray | None:
+    """The array of a value that is constant where the kernel is called, or looked up from constants in its body."""
+    if value in region.inputs:
+        outer = region.outer[region.inputs.index(value)]
+        return outer.data if outer.is_constant else None
+    if value.is_constant:
+        return value.data
+    producer = value.producer
+    if producer is None or producer.op != "lookup":
+        return None
+    found = [_constant(region, v) for v in producer.present_inputs]
+    if any(array is None for array in found):
+        return None
+    return producer.definition.evaluate(found, producer.attributes)[0]
+
+
+def _biases(region: Region, integers: IntegerConstants | None) -> tuple[dict[int, np.ndarray], np.ndarray | None]:
+    """Constant biases in the form in which kernels read them, and what integer sums need added beside a bias.
+
+    A bias is padded to whole channel blocks, so that the epilogue reads it without a bound, and what a zero point adds
+    is added to it.
+    """
+    anchor = region.anchor
+    if anchor is None or anchor.op not in ("matmul_integer", *BIAS):
+        return {}, None
+    offset = None if integers is None else integers.offset
+    if anchor.op == "matmul_integer":
+        return {}, offset
+    channels = Channels.of(anchor.outputs[0].type)
+    length = -(-channels.count // channels.block) * channels.block if channels.has_lanes_beyond else channels.count
+    if offset is not None:
+        offset = np.pad(offset, (0, length - len(offset)))
+    bias = anchor.inputs[BIAS[anchor.op]] if len(anchor.inputs) > BIAS[anchor.op] else None
+    if bias is None or bias not in region.inputs or (length == channels.count and offset is None):
+        return {}, offset
     index = region.inputs.index(bias)
     readers = sum(v is bias for node in region.nodes for v in node.present_inputs)
     if readers > 1 or bias in region.outputs or not region.outer[index].is_constant:
-        return {}
-    return {index: (-(-channels.count // channels.block) * channels.block,)}
+        return {}, offset
+    array = to_physical(region.outer[index].data, region.outer[index].type)
+    array = np.pad(array, (0, length - len(array)))
+    return {index: array if offset is None else array + offset}, None
 
 
-def _padded(value: Value, shape: tuple[int, ...]) -> np.ndarray:
-    array = to_physical(value.data, value.type)
-    return np.pad(array, (0, shape[0] - array.shape[0]))
+@dataclass(frozen=True)
+class _RawSums:
+    """The anchor computes raw sums; `offset` is what makes them sums of differences, None for nothing.
+
+    If `dynamic`, the offset is multiplied by the left zero point first.
+    """
+
+    offset: np.ndarray | None
+    dynamic: bool = False
+
+    def complete(self, call: Call, sums: te.Tensor, tables: Tables) -> te.Tensor:
+        return sums if self.offset is None else add_offset(call, sums, tables.add(self.offset), self.dynamic)
+
+    def by_definition(self, call: Call) -> te.Tensor:
+        return conv_sums(call, raw=True) if call.op == "conv_integer" else matmul_sums(call, raw=True)
 
 
 def _build(
@@ -187,14 +285,24 @@ def _build(
     tables: Tables,
     anchor: AnchorCompute | None,
     packed: Mapping[int, tuple[int, ...]],
+    raw: _RawSums | None,
+    views: Mapping[int, View] | None = None,
 ) -> tuple[list[te.Tensor], list[te.Tensor]]:
     placeholders = [te.placeholder(packed.get(i, spec.shape), spec.dtype, name=f"p{i}") for i, spec in enumerate(specs)]
     tensors: dict[Value, te.Tensor] = dict(zip(region.inputs, placeholders, strict=True))
+    for index, view in (views or {}).items():
+        tensors[region.inputs[index]] = _viewed(placeholders[index], specs[index], view)
     for node in region.nodes:
         call = _call(node, tensors, tables)
-        if node is region.anchor and anchor is not None:
+        if node is region.anchor and (anchor is not None or raw is not None):
             inputs = [_tensor(call, node, value, tensors) for value in _anchor_values(node)]
-            result = anchor(inputs)
+            if anchor is not None:
+                result = anchor(inputs)
+            else:
+                assert raw is not None
+                result = raw.by_definition(call)
+            if raw is not None:
+                result = raw.complete(call, result, tables)
             results = [add_bias(call, result, BIAS[node.op]) if node.op in BIAS else result]
         else:
             results = apply(call)
@@ -206,6 +314,10 @@ def _build(
             tensor = _copy(tensor)
         outputs.append(tensor)
     return placeholders, outputs
+
+
+def _viewed(packed: te.Tensor, spec: TensorSpec, view: View) -> te.Tensor:
+    return te.compute(spec.shape, lambda *index: view(packed, index), name="unpacked")
 
 
 def _copy(tensor: te.Tensor) -> te.Tensor:
@@ -228,11 +340,12 @@ def _tensor(call: Call, node: Node, value: Value, tensors: Mapping[Value, te.Ten
     return tensors[value] if value in tensors else call.tensor(node.inputs.index(value))
 
 
-def _key(region: Region, operands: Sequence[Operand]) -> str:
+def _key(region: Region, operands: Sequence[Operand], integers: IntegerConstants | None) -> str:
     """Text that identifies the computation whatever its values are called."""
     names: dict[Value, str] = {value: f"p{i}" for i, value in enumerate(region.inputs)}
     lines = [f"{o.name}: {o.spec.dtype}{list(o.spec.shape)}{o.spec.layout} {o.constant:d}" for o in operands]
     lines += [f"{names[v]}: {v.type}" for v in region.inputs]
+    lines += [] if integers is None else [str(integers.facts)]
 
     def text(value: Value | None) -> str:
         if value is None:

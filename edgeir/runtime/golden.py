@@ -24,6 +24,9 @@ TOLERANCES: Mapping[str, float] = {
 }
 """Largest error relative to the output's range, by dtype; other dtypes must agree exactly."""
 
+QUANTIZED_TOLERANCE = 2e-2
+"""The same for every dtype where numbers are rounded to few bits: one that lies between two steps may go either way."""
+
 
 @dataclass(frozen=True)
 class OutputReport:
@@ -79,7 +82,8 @@ def verify(path: str | os.PathLike[str], threads: int | None = None, tolerance: 
     Args:
         path: the artifact's folder.
         threads: as in `Session`.
-        tolerance: largest error relative to an output's range, for every dtype; `TOLERANCES` without it.
+        tolerance: largest error relative to an output's range, for every dtype; without it `TOLERANCES`, or
+            `QUANTIZED_TOLERANCE` for a quantized model.
 
     Raises:
         ArtifactError: the artifact is damaged or made for another machine.
@@ -100,7 +104,9 @@ def check_tolerance(tolerance: float | None) -> None:
 def compare_outputs(
     manifest: Manifest, results: Mapping[str, np.ndarray], golden: Mapping[str, np.ndarray], tolerance: float | None
 ) -> VerifyReport:
-    """Compare outputs by name with the golden ones; `TOLERANCES` where `tolerance` is None."""
+    """Compare outputs by name with the golden ones; `tolerance` as in `verify`."""
+    if tolerance is None and manifest.quantized:
+        tolerance = QUANTIZED_TOLERANCE
     return VerifyReport(
         tuple(
             compare(

@@ -18,7 +18,9 @@ FORMAT_VERSION = 1
 
 _INTEGERS = ("threads", "code_bytes", "constant_bytes", "peak_memory_bytes", "macs")
 _STRINGS = ("name", "passes", "created_with")
+_BOOLEANS = ("quantized",)
 _NAME_LISTS = ("tuned_kernels", "untuned_kernels")
+_HASHES = ("library_sha256", "golden_sha256")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -57,6 +59,7 @@ class Manifest:
         constant_bytes: size of the constants inside `model.so`.
         peak_memory_bytes: most activation memory in use at one time, inputs and outputs included.
         macs: multiply-accumulate operations of one run.
+        quantized: whether numbers are rounded to few bits on the way, so that results may differ in some last steps.
         created_with: the command or call that made the artifact; may be empty.
         tuned_kernels: names of the kernels for which there were records of measurements.
         untuned_kernels: names of those that could be tuned and had none, so that defaults were used.
@@ -76,6 +79,7 @@ class Manifest:
     constant_bytes: int = 0
     peak_memory_bytes: int = 0
     macs: int = 0
+    quantized: bool = False
     created_with: str = ""
     tuned_kernels: tuple[str, ...] = ()
     untuned_kernels: tuple[str, ...] = ()
@@ -85,7 +89,7 @@ class Manifest:
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            **{key: getattr(self, key) for key in (*_STRINGS, *_INTEGERS, "library_sha256", "golden_sha256")},
+            **{key: getattr(self, key) for key in (*_STRINGS, *_INTEGERS, *_BOOLEANS, *_HASHES)},
             "inputs": [_spec_to_dict(spec) for spec in self.inputs],
             "outputs": [_spec_to_dict(spec) for spec in self.outputs],
             "target": self.target.to_dict(),
@@ -170,7 +174,9 @@ def _from_dict(data: dict[str, Any], where: str) -> Manifest:
     for key in _INTEGERS:
         low = 1 if key == "threads" else 0
         _require(type(data[key]) is int and data[key] >= low, where, key, f"an integer ≥ {low}", data[key])
-    for key in ("library_sha256", "golden_sha256"):
+    for key in _BOOLEANS:
+        _require(isinstance(data[key], bool), where, key, "true or false", data[key])
+    for key in _HASHES:
         good = isinstance(data[key], str) and _SHA256.fullmatch(data[key]) is not None
         _require(good, where, key, "64 hexadecimal digits", data[key])
     features, versions = data["required_features"], data["versions"]
@@ -190,7 +196,7 @@ def _from_dict(data: dict[str, Any], where: str) -> Manifest:
         required_features=tuple(features),
         versions=dict(versions),
         **{key: tuple(data[key]) for key in _NAME_LISTS},
-        **{key: data[key] for key in (*_STRINGS, *_INTEGERS, "library_sha256", "golden_sha256")},
+        **{key: data[key] for key in (*_STRINGS, *_INTEGERS, *_BOOLEANS, *_HASHES)},
     )
 
 

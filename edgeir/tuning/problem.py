@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,10 @@ from edgeir.ir.dtype import FLOATS, numpy_dtype
 from edgeir.ir.evaluate import evaluate
 from edgeir.ir.graph import Graph, Node, Value
 from edgeir.ir.parser import parse_graph
-from edgeir.lowering.task import Lowering, lower_node
+from edgeir.lowering.integers import ZEROS
+from edgeir.lowering.sparse import SPARSE_ANCHORS, example_weight
+from edgeir.lowering.task import Lowering, lower_node, region_of
+from edgeir.schedules.sparse_storage import SparsePattern
 
 KERNEL = "kernel"
 """Symbol name of a kernel that is built by itself."""
@@ -28,11 +32,15 @@ class Problem:
     Attributes:
         text: IR text of a graph of one node. Constants of one element that belong to the computation stand in it;
             every other operand is an input.
-        constants: the inputs that are constants in the model. Their values are of no importance here.
+        constants: the inputs that are constants in the model. Their values are of no importance here, except
+        weights: for weights of integer sums (or their tables), by name, what their values allow the kernel (`Integers`): `pairs`
+            (|w0| + |w1| ≤ 128), `symmetric` (no −128), both or neither, joined by `+`; for float weights that are
+            mostly zeros `sparse N`, N the pairs of their pattern.
     """
 
     text: str
     constants: tuple[str, ...]
+    weights: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def of_node(node: Node) -> Problem:
@@ -57,11 +65,12 @@ class Problem:
                 constants.append(mapping[value].name)
         copied = copy_node(graph, node, mapping)
         graph.set_outputs([(f"r{i}", value) for i, value in enumerate(copied.outputs)])
-        return Problem(str(graph), tuple(constants))
+        return Problem(str(graph), tuple(constants), _weights(node, mapping))
 
     def to_text(self) -> str:
         """One line of JSON."""
-        return json.dumps({"text": self.text, "constants": list(self.constants)})
+        data: dict[str, Any] = {"text": self.text, "constants": list(self.constants)}
+        return json.dumps(data | ({"weights": [list(pair) for pair in self.weights]} if self.weights else {}))
 
     @staticmethod
     def from_text(text: str) -> Problem:
@@ -72,8 +81,9 @@ class Problem:
         """
         try:
             data = json.loads(text)
-            problem = Problem(data["text"], tuple(data["constants"]))
-        except (ValueError, TypeError, KeyError) as error:
+            weights = tuple((name, kind) for name, kind in data.get("weights", ()))
+            problem = Problem(data["text"], tuple(data["constants"]), weights)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise EdgeIRError("not the text of a kernel", got=str(error)) from None
         if not isinstance(problem.text, str) or not all(isinstance(item, str) for item in problem.constants):
             raise EdgeIRError("not the text of a kernel", got=text[:80])
@@ -88,7 +98,7 @@ class Problem:
         parsed = parse_graph(self.text)
         if len(parsed) != 1:
             raise EdgeIRError("not the text of a kernel", expected="one node", got=len(parsed))
-        arrays = example_arrays(parsed, seed)
+        arrays = example_arrays(parsed, seed) | self._example_weights(parsed, seed)
         graph = Graph(KERNEL)
         mapping: dict[Value, Value] = {}
         for value in parsed.inputs:
@@ -104,6 +114,27 @@ class Problem:
         graph.set_outputs([(name, mapping[value]) for name, value in pairs])
         return graph
 
+    def _example_weights(self, parsed: Graph, seed: int) -> dict[str, np.ndarray]:
+        """Random weights that allow kernels what the model's weights do, and no more."""
+        types = {value.name: value.type for value in parsed.inputs}
+        generator = np.random.default_rng(seed)
+        arrays = {}
+        for name, kind in self.weights:
+            if kind.startswith(_SPARSE):
+                arrays[name] = _example_sparse(parsed, name, kind)
+                continue
+            if name not in types or types[name].dtype != "int8":
+                raise EdgeIRError("not the text of a kernel", where="weights", expected="int8 inputs", got=name)
+            bound = 64 if "pairs" in kind else 127
+            array = generator.integers(-bound, bound + 1, types[name].static_shape).astype(np.int8)
+            if "pairs" not in kind:
+                # One row of the greatest magnitude, whichever axis counts the rows.
+                array[0] = array[..., 0] = 127
+            if "symmetric" not in kind:
+                array.flat[0] = -128
+            arrays[name] = array
+        return arrays
+
     def lowering(self) -> Lowering:
         """The task, and where its arguments come from.
 
@@ -113,11 +144,49 @@ class Problem:
         return lower_node(next(iter(self.graph().nodes)), KERNEL)
 
 
+def _weights(node: Node, mapping: Mapping[Value, Value]) -> tuple[tuple[str, str], ...]:
+    """What the values of a node's constant weight allow: bytes in integer sums, and floats that are mostly zeros."""
+    if (node.attributes["anchor"] if node.op == "fused" else node.op) not in (*ZEROS, *SPARSE_ANCHORS):
+        return ()
+    integers, region = lower_node(node, KERNEL).task.integers, region_of(node)
+    if integers is None or region.anchor is None:
+        return ()
+    right = region.anchor.input(1)
+    if right.producer is not None and right.producer.op == "lookup":
+        # The entries of the table decide, whatever the codes are.
+        right = right.producer.input(1)
+    if right not in region.inputs:
+        return ()
+    value = region.outer[region.inputs.index(right)]
+    if value not in mapping or mapping[value].is_constant:
+        return ()
+    if value.type.dtype != "int8":
+        return ()
+    kinds = [name for name, holds in (("pairs", integers.pairs_fit), ("symmetric", integers.symmetric)) if holds]
+    return ((mapping[value].name, "+".join(kinds)),)
+
+
+_SPARSE = "sparse "
+
+
+def _example_sparse(parsed: Graph, name: str, kind: str) -> np.ndarray:
+    """A random weight of a recorded pattern."""
+    pairs = kind.removeprefix(_SPARSE)
+    pattern = SparsePattern(int(pairs)) if pairs.isdecimal() else None
+    weight = None if pattern is None else example_weight(next(iter(parsed.nodes)), name, pattern)
+    if weight is None:
+        raise EdgeIRError("not the text of a kernel", where="weights", expected="a sparse weight's name", got=name)
+    return weight
+
+
+_BYTES = {"int8": (-128, 128), "uint8": (0, 256)}
+
+
 def example_arrays(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
     """Random arrays for a graph's inputs, by name.
 
     Floats are normal; large ones are scaled by the root of the elements that a sum may run over, so that products stay
-    near 1. Integers are 0 or 1: valid as indices of almost all tables.
+    near 1. Bytes are any; other integers are 0 or 1: valid as indices of almost all tables.
     """
     generator = np.random.default_rng(seed)
     arrays = {}
@@ -127,6 +196,8 @@ def example_arrays(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
             summed = np.prod(shape[1:]) if len(shape) == 4 else 1.0
             scale = 1.0 / np.sqrt(max(1.0, float(summed))) if len(shape) == 4 and shape[0] > 1 else 1.0
             arrays[value.name] = (generator.standard_normal(shape) * scale).astype(dtype)
+        elif value.type.dtype in ("int8", "uint8"):
+            arrays[value.name] = generator.integers(*_BYTES[value.type.dtype], shape).astype(dtype)
         else:
             arrays[value.name] = generator.integers(0, 2, shape).astype(dtype)
     return arrays

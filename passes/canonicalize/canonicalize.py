@@ -21,6 +21,7 @@ from edgeir.passes.canonicalize.arithmetic_rules import ARITHMETIC_RULES
 from edgeir.passes.canonicalize.box_rules import BOX_RULES
 from edgeir.passes.canonicalize.cast_rules import CAST_RULES
 from edgeir.passes.canonicalize.clip_rules import CLIP_RULES
+from edgeir.passes.canonicalize.decoder_rules import DECODER_RULES
 from edgeir.passes.canonicalize.gather_rules import GATHER_RULES
 from edgeir.passes.canonicalize.matmul_rules import MATMUL_RULES
 from edgeir.passes.canonicalize.reshape_rules import RESHAPE_RULES
@@ -36,6 +37,7 @@ RULES: tuple[RewriteRule, ...] = (
     *RESHAPE_RULES,
     *BOX_RULES,
     *GATHER_RULES,
+    *DECODER_RULES,
     *MATMUL_RULES,
 )
 

@@ -88,6 +88,28 @@ def phase_weights(w: np.ndarray, axes: list[Axis], groups: int) -> np.ndarray:
     return np.ascontiguousarray(split.transpose(order)).reshape(shape)
 
 
+def weights_of(node: Node) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Constant weights, and where they are dequantized (zero point 0) their scale: a scalar or one per channel (O).
+
+    None if the weights are not constant, or dequantized in another way.
+    """
+    value = node.input(1)
+    if value.is_constant:
+        return value.data, None
+    producer = value.producer
+    if producer is None or producer.op != "dequantize" or len(producer.present_inputs) > 2:
+        return None
+    w, scale = producer.input(0), producer.input(1)
+    if not (w.is_constant and scale.is_constant):
+        return None
+    if scale.data.size == 1:
+        return w.data, scale.data.reshape(())
+    per_channel = (1, w.data.shape[1], *(1,) * (w.data.ndim - 2))
+    return (
+        (w.data, scale.data.reshape(-1)) if scale.data.shape == per_channel and node.attributes["groups"] == 1 else None
+    )
+
+
 class ConvTransposeRule(RewriteRule):
     """conv_transpose(x, w, b) → interleave(conv(x, phases of w, b)), cropped to the output."""
 
@@ -97,7 +119,7 @@ class ConvTransposeRule(RewriteRule):
     def check(self, match: Match) -> str | None:
         """Constant weights, fixed shapes, no dilation, and an input of which nothing is cropped."""
         node = match.root
-        if not node.input(1).is_constant or not all(v.is_constant for v in node.present_inputs[2:]):
+        if weights_of(node) is None or not all(v.is_constant for v in node.present_inputs[2:]):
             return "weights or bias are not constant"
         if not (node.input(0).type.is_static and node.output.type.is_static) or node.output.type.elements == 0:
             return "the shapes are not fixed"
@@ -112,8 +134,14 @@ class ConvTransposeRule(RewriteRule):
         node = match.root
         axes, groups = axes_of(node), node.attributes["groups"]
         rank, phases = len(axes), math.prod(axis.stride for axis in axes)
-        weights = phase_weights(node.input(1).data, axes, groups)
-        operands: list[Any] = [node.input(0), rewriter.constant(weights, f"{node.input(1).name}_phases")]
+        found = weights_of(node)
+        assert found is not None
+        w, scale = found
+        weights = rewriter.constant(phase_weights(w, axes, groups), f"{node.input(1).name}_phases")
+        if scale is not None:
+            repeated = scale if scale.ndim == 0 else np.repeat(scale, phases).reshape(-1, *(1,) * (rank + 1))
+            weights = rewriter.add("dequantize", weights, rewriter.constant(repeated, "scale"))
+        operands: list[Any] = [node.input(0), weights]
         if len(node.inputs) > 2 and node.inputs[2] is not None:
             bias = node.input(2)
             operands.append(rewriter.constant(np.repeat(bias.data, phases), f"{bias.name}_phases"))

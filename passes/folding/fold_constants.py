@@ -18,10 +18,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeir.ir import Graph, Node, SymbolicDim
+from edgeir.ir.dtype import bits
 from edgeir.ir.evaluate import evaluate_node
 from edgeir.passmanager import Pass, PassContext, register_pass
 
 _MOST_MACS = 10**8
+_DECODERS = frozenset({"dequantize", "log_dequantize", "lookup", "cast"})
+_DEQUANTIZERS = frozenset({"dequantize", "log_dequantize"})
+_NARROW_BITS = 8
 
 
 @register_pass
@@ -31,15 +35,18 @@ class FoldConstants(Pass):
 
     Attributes:
         max_bytes: the largest result that may grow freely; larger ones are folded only up to `growth` times the size
-            of what they are computed from (a big `expand` or `iota` stays, int8 weights cast to float32 do not).
+            of what they are computed from (a big `expand` or `iota` stays).
         growth: see `max_bytes`.
-        dequantize: whether constants are dequantized too; left alone by default, so that quantized weights stay small
-            and quantized operators can be recognized.
+        max_decoded: the most elements of 8 or fewer bits that are decoded (dequantized, cast, looked up) to wider
+            ones; larger constants stay compressed, and kernels decode them as they read them.
+        dequantize: whether constants are dequantized, however many or few; left alone by default, so that quantized
+            operators can be recognized.
     """
 
     name: ClassVar[str] = "fold-constants"
     max_bytes: int = 1 << 20
     growth: float = 4.0
+    max_decoded: int = 1024
     dequantize: bool = False
 
     def run(self, graph: Graph, context: PassContext) -> None:
@@ -62,11 +69,16 @@ class FoldConstants(Pass):
         graph.remove_unused_constants()
 
     def _can_fold(self, node: Node) -> bool:
-        if node.op in ("fused", "layout_cast") or (node.op == "dequantize" and not self.dequantize):
+        if node.op in ("fused", "layout_cast"):
+            return False
+        # Wider integers are biases.
+        if node.op in _DEQUANTIZERS and not self.dequantize and bits(node.input(0).type.dtype) <= 16:
             return False
         if not all(value.is_constant for value in node.present_inputs):
             return False
         if any(value.type.layout for value in (*node.present_inputs, *node.outputs)):
+            return False
+        if not self.dequantize and self._is_compressed(node):
             return False
         if any(_is_symbolic(item) for item in node.attributes.values()):
             return False
@@ -78,6 +90,16 @@ class FoldConstants(Pass):
         types = [None if value is None else value.type for value in node.inputs]
         macs = node.definition.macs(types, [value.type for value in node.outputs], node.attributes)
         return isinstance(macs, int) and macs <= _MOST_MACS
+
+    def _is_compressed(self, node: Node) -> bool:
+        """Whether folding would write a large constant with more bits per element."""
+        if node.op not in _DECODERS:
+            return False
+        before, after = node.input(0).type, node.output.type
+        narrow = (
+            bits(before.dtype) <= _NARROW_BITS and before.dtype != "bool" and bits(after.dtype) > bits(before.dtype)
+        )
+        return narrow and isinstance(before.elements, int) and before.elements > self.max_decoded
 
 
 def _is_symbolic(value: Any) -> bool:

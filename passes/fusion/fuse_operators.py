@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgeir.ir import Graph
+from edgeir.passes.fusion.duplicate import duplicate_decoders
 from edgeir.passes.fusion.groups import Grouping, Limits
 from edgeir.passes.fusion.outline import outline
 from edgeir.passmanager import Pass, PassContext, register_pass
@@ -35,7 +36,8 @@ class FuseOperators(Pass):
     max_nodes: int = 64
 
     def run(self, graph: Graph, context: PassContext) -> None:
-        """Forms all groups on the unchanged graph, then replaces each by a fused node."""
+        """Copies decoders for each of their readers, forms all groups, then replaces each by a fused node."""
+        duplicate_decoders(graph, lambda node: context.permit("duplicate-decoder", node))
         for group in Grouping(graph, Limits(self.max_operands, self.max_nodes)).form():
             if not context.permit(self.name, group.sink):
                 break

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import networkx
 
 from edgeir.ir import Graph, Node, Pattern, Value
+from edgeir.ir.dtype import bits
 
 PROLOGUE_ANCHORS = frozenset({"softmax", "log_softmax"})
 """Anchors that may compute their input on the fly."""
@@ -28,6 +29,12 @@ READS_ONCE = frozenset({"transpose", "reshape", "slice", "concat", "pad", "layou
 
 CONCAT_NODES = 8
 """Larger groups stay outside a concatenation, whose kernel branches over its operands."""
+
+DECODERS = frozenset({"dequantize", "cast", "lookup", "log_dequantize"})
+"""What turns compressed constants and quantized activations into numbers."""
+
+DECODING_ANCHORS = frozenset({"conv", "matmul", "conv_integer", "matmul_integer"})
+"""Anchors that may decode their right operand, a compressed constant, as they read it."""
 
 Index = object
 """Identity of the index function by which a group reads a node's elements."""
@@ -63,6 +70,25 @@ class Group:
             for value in node.present_inputs
             if value.producer not in self.members and not is_scalar_constant(value)
         )
+
+
+def is_narrow_decoder(node: Node) -> bool:
+    """Whether the node makes numbers of 8-bit integers that are no constant."""
+    return node.op in ("dequantize", "cast") and not node.input(0).is_constant and bits(node.input(0).type.dtype) <= 8
+
+
+def is_constant_decoder(node: Node) -> bool:
+    """Whether the node decodes a constant of few bits, or what does so."""
+    if node.op not in DECODERS:
+        return False
+    first = node.input(0)
+    inner = first.producer
+    rest = all(value.is_constant for value in node.present_inputs[1:])
+    return (
+        rest
+        and bits(first.type.dtype) <= 8
+        and (first.is_constant or (inner is not None and is_constant_decoder(inner)))
+    )
 
 
 def is_scalar_constant(value: Value) -> bool:
@@ -110,9 +136,26 @@ class Grouping:
     def _grow_anchor(self, node: Node) -> None:
         group = self._start(node, node)
         self._grow_downwards(group)
-        # Slices that only the epilogue reads are index arithmetic there, and a kernel of their own otherwise.
+        # Slices that only the epilogue reads are index arithmetic there, and a kernel of their own otherwise; of
+        # integers that it dequantizes it reads fewer bytes.
         epilogue = [member for member in group.members if member is not node]
-        self._grow_upwards(group, epilogue, lambda producer: producer.op == "slice")
+        self._grow_upwards(group, epilogue, lambda producer: producer.op == "slice" or is_narrow_decoder(producer))
+        if node.op in DECODING_ANCHORS:
+            self._take_decoders(group, node.input(1))
+
+    def _take_decoders(self, group: Group, value: Value) -> None:
+        """Takes in what decodes a constant for one reader."""
+        producer = value.producer
+        while (
+            producer is not None
+            and producer not in self.group_of
+            and is_constant_decoder(producer)
+            and value.use_count == 1
+            and not value.is_output
+            and self._admit(group, [producer], Index())
+        ):
+            value = producer.input(0)
+            producer = value.producer
 
     def _grow_reduction(self, node: Node) -> None:
         if node in self.group_of:
@@ -142,13 +185,22 @@ class Grouping:
         while shape is not None:
             end = self.post_dominator.get(group.sink)
             region = None if end is None else self._region(group.sink, end, shape)
-            if region is None:
-                return
-            index = group.members[group.sink]
-            if not self._admit(group, region, index):
-                return
+            if region is None or not self._admit(group, region, group.members[group.sink]):
+                break
             assert end is not None
             group.sink = end
+        self._leave_decoder(group)
+
+    def _leave_decoder(self, group: Group) -> None:
+        """Hands out integers rather than the numbers that were made of them last; their reader does that as well."""
+        sink = group.sink
+        while is_narrow_decoder(sink) and not sink.output.is_output and sink.input(0).producer in group.members:
+            producer = sink.input(0).producer
+            if producer is None or any(value.producer in group.members for value in sink.present_inputs[1:]):
+                return
+            del group.members[sink]
+            del self.group_of[sink]
+            group.sink = sink = producer
 
     def _region(self, start: Node, end: Node, shape: tuple[object, ...]) -> list[Node] | None:
         """The nodes on paths from `start` to its post-dominator `end`, without `start`, if all are elementwise."""
@@ -209,9 +261,10 @@ class Grouping:
             if user not in group.members:
                 yield None
             elif self.pattern[user] is Pattern.ELEMENTWISE:
-                # A smaller operand would be computed again for every element that it is broadcast to.
+                # A smaller operand would be computed again for every element that it is broadcast to, which is cheap
+                # only for a dequantization.
                 same = value.type.shape == user.output.type.shape
-                yield group.members[user] if same else None
+                yield group.members[user] if same or is_narrow_decoder(producer) else None
             elif self.pattern[user] is Pattern.INJECTIVE:
                 yield (user, operand) if self._may_feed(group, producer, user, operand) else None
             elif user is group.anchor and operand == 0:

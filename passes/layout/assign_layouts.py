@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from edgeir.ir import Graph, Node, Value
-from edgeir.passes.layout.layout_problem import can_block, layout_problem
+from edgeir.passes.layout.layout_problem import CONVOLUTIONS, can_block, layout_problem
 from edgeir.passmanager import Pass, PassContext, register_pass
 
 
@@ -42,7 +42,7 @@ class AssignLayouts(Pass):
         Raises:
             EdgeIRError: `block` is 0 and the context has no target.
         """
-        if all(node.op != "conv" or not can_block(node.output.type) for node in graph.nodes):
+        if all(node.op not in CONVOLUTIONS or not can_block(node.output.type) for node in graph.nodes):
             return
         block = self.block or _lanes(context.require_target(self.name))
         if block < 2:

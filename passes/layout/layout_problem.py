@@ -18,6 +18,9 @@ from edgeir.ir.types import TensorType
 
 # A cast reads and writes a tensor once; a blocked convolution on a plain tensor loses far more than that.
 _CONV_PENALTY = 64
+CONVOLUTIONS = ("conv", "conv_integer")
+"""Operators that read and write blocked channels fast."""
+
 _SPATIAL_REDUCTIONS = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min")
 
 
@@ -135,6 +138,8 @@ _FINITE_ON_ZEROS = frozenset(
         *("floor", "ceil", "round", "add", "sub", "mul", "minimum", "maximum", "where", "cast"),
         *("equal", "less", "less_equal", "greater", "greater_equal"),
         *("logical_not", "logical_and", "logical_or", "logical_xor"),
+        # Of integers, any lane is as good as zero: the weights of those lanes are zero.
+        *("quantize", "dequantize", "lookup"),
     )
 )
 
@@ -161,7 +166,7 @@ def layout_problem(graph: Graph, block: int) -> LayoutProblem:
 
 
 def _add_node(problem: LayoutProblem, node: Node) -> None:
-    if node.op == "conv":
+    if node.op in CONVOLUTIONS:
         _add_conv(problem, node)
         return
     ties = tied_operands(node, problem.block)

@@ -58,7 +58,8 @@ def check(case: OpCase) -> str:
         assert case.op == "bit_cast"
         return ""
     onnx.checker.check_model(model)
-    if str(case) in IN_NO_ENGINE:
+    # What NaN and numbers beyond int32 become, ONNX leaves open.
+    if str(case) in IN_NO_ENGINE or (case.op == "quantize" and "unit-special" in case.label):
         return ""
     expected = evaluate(graph, inputs)
     engines: list[Engine] = [] if str(case) in OTHER_NAN or "int4" in str(case) else [run_onnxruntime]

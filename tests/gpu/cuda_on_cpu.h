@@ -117,6 +117,15 @@ template <typename To, typename From> To bits_as(From value) { To to; memcpy(&to
 inline int __float_as_int(float x) { return bits_as<int>(x); }
 inline float __int_as_float(int x) { return bits_as<float>(x); }
 
+// Four products of bytes, added modulo 2^32. CUDA has no overload for a signed and an unsigned operand.
+template <typename Byte, typename Word> Word dot_of_bytes(Word a, Word b, Word sum) {
+  uint32_t total = sum;
+  for (int i = 0; i < 4; ++i) total += uint32_t(int(Byte(a >> 8 * i)) * int(Byte(b >> 8 * i)));
+  return Word(total);
+}
+inline int __dp4a(int a, int b, int sum) { return dot_of_bytes<int8_t>(a, b, sum); }
+inline unsigned __dp4a(unsigned a, unsigned b, unsigned sum) { return dot_of_bytes<uint8_t>(a, b, sum); }
+
 #include "tensor_cores_on_cpu.h"
 
 // Runs a kernel; returns 1 if the threads of a block met at different barriers, 2 if a matrix was not aligned.

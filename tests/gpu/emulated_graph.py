@@ -23,8 +23,8 @@ def run_emulated(graph: Graph, inputs: Mapping[str, np.ndarray], target: Target,
     for step in steps:
         if step.lowering is not None:
             tasks.setdefault(step.key, step.lowering.task)
-    functions = {task.name: schedule(task, target).func for task in tasks.values()}
-    gpu = EmulatedGpu(functions, target, folder)
+    kernels = {task.name: schedule(task, target) for task in tasks.values()}
+    gpu = EmulatedGpu({name: kernel.func for name, kernel in kernels.items()}, target, folder)
     values: dict[Value, np.ndarray] = {}
 
     def array(source: Value | np.ndarray) -> np.ndarray:
@@ -39,9 +39,10 @@ def run_emulated(graph: Graph, inputs: Mapping[str, np.ndarray], target: Target,
             values[step.node.output] = array(step.node.input(0)).reshape(step.node.output.type.static_shape)
             continue
         task = tasks[step.key]
-        arguments = [
-            np.ascontiguousarray(array(source)).reshape(array(source).shape) for source in step.lowering.sources
-        ]
+        pack, arguments = kernels[task.name].pack, []
+        for index, source in enumerate(step.lowering.sources):
+            argument = pack[index](array(source)) if index in pack else array(source)
+            arguments.append(np.ascontiguousarray(argument).reshape(argument.shape))
         results = [np.frombuffer(b"\xa5" * max(1, _bytes(o.shape, o.dtype)), np.uint8).copy() for o in task.outputs]
         gpu(task.name, *arguments, *results)
         for value, spec, raw in zip(step.node.outputs, task.outputs, results, strict=True):

@@ -1,4 +1,4 @@
-// Half precision and `nvcuda::wmma` for `cuda_on_cpu.h`. Every lane holds whole fragments instead of its share of them, so
+// Half precision (where g++ has it) and `nvcuda::wmma` for `cuda_on_cpu.h`. Every lane holds whole fragments instead of its share of them, so
 // all lanes load, compute and store the same. They meet before each access to memory, as `.sync` demands.
 #pragma once
 #ifdef __FLT16_MAX__
@@ -6,6 +6,7 @@ typedef _Float16 half;
 inline half __float2half_rn(float x) { return half(x); }
 inline half __float2half(float x) { return half(x); }
 inline float __half2float(half x) { return float(x); }
+#endif  // __FLT16_MAX__
 
 namespace nvcuda {
 namespace wmma {
@@ -39,13 +40,15 @@ void load_matrix_sync(fragment<Use, M, N, K, T, Layout>& f, const T* p, unsigned
     for (int j = 0; j < f.columns; ++j)
       f.value[i][j] = std::is_same<Layout, row_major>::value ? p[i * stride + j] : p[j * stride + i];
 }
+inline void add(float& sum, float term) { sum += term; }
+inline void add(int& sum, int term) { sum = int(unsigned(sum) + unsigned(term)); }
 template <int M, int N, int K, typename T, typename A, typename B, typename S>
 void mma_sync(fragment<accumulator, M, N, K, S>& d, const fragment<matrix_a, M, N, K, T, A>& a,
               const fragment<matrix_b, M, N, K, T, B>& b, const fragment<accumulator, M, N, K, S>& c) {
   fragment<accumulator, M, N, K, S> sum = c;
   for (int i = 0; i < M; ++i)
     for (int k = 0; k < K; ++k)
-      for (int j = 0; j < N; ++j) sum.value[i][j] += S(a.value[i][k]) * S(b.value[k][j]);
+      for (int j = 0; j < N; ++j) add(sum.value[i][j], S(a.value[i][k]) * S(b.value[k][j]));
   d = sum;
 }
 template <int M, int N, int K, typename T>
@@ -57,4 +60,3 @@ void store_matrix_sync(T* p, const fragment<accumulator, M, N, K, T>& f, unsigne
 }
 }  // namespace wmma
 }  // namespace nvcuda
-#endif  // __FLT16_MAX__

@@ -81,3 +81,32 @@ def conversion_cases() -> Iterator[OpCase]:
     for dtype in FLOAT8:
         yield OpCase("quantize", [random((3, 4)), array(0.25), array(0.0, dtype)], label=dtype)
         yield OpCase("dequantize", [random((3, 4), dtype), array(0.25)], {}, 0, label=dtype)
+    yield from code_cases()
+
+
+def code_cases() -> Iterator[OpCase]:
+    """Quantization with a scale of 1; tables; logarithmic codes."""
+    edges = array([0.5, 1.5, 2.5, -0.5, -1.5, 127.5, 128.5, 254.5, 255.5, 1e6, -1e6])
+    special = array([np.inf, -np.inf, np.nan, -np.nan, 1e9, -1e9, 3e38, 1e-40])
+    for dtype, zeros in (("int8", (0, 4, -3)), ("uint8", (0, 128, 7)), ("int4", (0, -3)), ("uint4", (0, 7))):
+        for zero in zeros:
+            for name, x in (("edges", edges), ("special", special), ("random", random((3, 50), "float32", -300, 300))):
+                yield OpCase(
+                    "quantize",
+                    [x, array(np.float32(1)), array(zero, dtype)],
+                    constants=frozenset({1, 2}),
+                    label=f"{dtype}-unit-{name}-{zero}",
+                )
+    for dtype, entries in (("int8", 256), ("uint8", 256), ("int4", 16), ("uint4", 16)):
+        low = 0 if dtype.startswith("u") else -entries // 2
+        for result in ("int8", "float32"):
+            inputs = [random((3, 40), dtype, low, low + entries - 1), random((entries,), result, -100, 100)]
+            yield OpCase("lookup", inputs, label=f"{dtype}-{result}")
+    for bits in (3, 4, 5, 8):
+        codes = "uint4" if bits == 4 else "uint8"
+        x = array([0.0, -0.0, 1.0, -1.0, 1e-30, -1e30, np.inf, -np.inf, 0.7, 0.71, -1.41, 1.42, 2.8, 2.9, np.nan])
+        yield OpCase("log_quantize", [x, array(np.float32(1))], {"bits": bits}, label=f"{bits}-{codes}-edges")
+        inputs = [random((4, 30)), random((4, 1), "float32", 0.1, 2)]
+        yield OpCase("log_quantize", inputs, {"bits": bits}, label=f"{bits}-{codes}")
+        inputs = [random((4, 30), codes, 0, (1 << bits) - 1), random((4, 1), "float32", 0.1, 2)]
+        yield OpCase("log_dequantize", inputs, {"bits": bits}, 1e-6, label=f"{bits}-{codes}")

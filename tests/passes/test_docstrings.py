@@ -20,6 +20,7 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
     "fold-bias": ("%x: float32[1, 3, 4]", "z", ["conv"]),
     "fold-scale": ("%x: float32[1, 3]", "z", ["matmul"]),
     "fold-pad": ("%x: float32[1, 3, 8, 8], %w: float32[8, 3, 3, 3]", "y", ["conv"]),
+    "lower-qdq": ("%q: uint8[1, 2, 4]", "y", ["conv_integer", "dequantize", "quantize"]),
     "fuse-operators": (
         "%x: float32[1, 3, 8, 8], %w: float32[8, 3, 3, 3], %b: float32[8], %y: float32[1, 8, 8, 8]",
         "s",
@@ -28,6 +29,8 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
 }
 WEIGHTS = {
     "fold-bias": "%w = constant float32[2, 3, 1] [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]",
+    "lower-qdq": "%w = constant int8[2, 2, 1] [1, -2, 3, 4]\n%s = constant float32[] [0.5]\n"
+    "%t = constant float32[] [0.25]\n%u = constant float32[] [0.125]\n%z = constant uint8[] [3]",
     "fold-scale": "%w = constant float32[3, 2] [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]",
 }
 

@@ -5,6 +5,7 @@ from edgeir.export.operators import convolution as convolution
 from edgeir.export.operators import elementwise as elementwise
 from edgeir.export.operators import image as image
 from edgeir.export.operators import indexing as indexing
+from edgeir.export.operators import integer as integer
 from edgeir.export.operators import logical as logical
 from edgeir.export.operators import matmul as matmul
 from edgeir.export.operators import normalization as normalization

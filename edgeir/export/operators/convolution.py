@@ -10,7 +10,8 @@ from edgeir.export.registry import exporter
 from edgeir.ir.dtype import FLOATS
 
 
-def _window(node: ExportNode) -> dict[str, Any]:
+def window(node: ExportNode) -> dict[str, Any]:
+    """The attributes of an ONNX convolution."""
     return {
         "strides": node.attribute("strides"),
         "pads": node.attribute("padding"),
@@ -25,22 +26,22 @@ def conv(node: ExportNode) -> str:
     """Conv; of 8-bit integers ConvInteger, of wider ones a convolution of float64."""
     dtype = node.type().dtype
     if dtype in FLOATS:
-        return node.widened("Conv", node.inputs, [0, 1, 2], **_window(node))
+        return node.widened("Conv", node.inputs, [0, 1, 2], **window(node))
     if dtype in ("int8", "uint8"):
-        total = node.emit("ConvInteger", node.input(0), node.input(1), **_window(node))
+        total = node.emit("ConvInteger", node.input(0), node.input(1), **window(node))
         if node.has(2):
             rank = node.type().rank
             bias = node.cast(node.input(2), dtype, "int32")
             column = node.emit("Reshape", bias, node.constant([-1, *(1,) * (rank - 2)]))
             total = node.emit("Add", total, column)
         return node.cast(total, "int32", dtype)
-    return _in_float64(node, "Conv", _window(node))
+    return _in_float64(node, "Conv", window(node))
 
 
 @exporter("conv_transpose")
 def conv_transpose(node: ExportNode) -> str:
     """ConvTranspose; of integers in float64."""
-    attributes = _window(node) | {"output_padding": node.attribute("output_padding")}
+    attributes = window(node) | {"output_padding": node.attribute("output_padding")}
     if node.type().dtype not in FLOATS:
         return _in_float64(node, "ConvTranspose", attributes)
     return node.widened("ConvTranspose", node.inputs, [0, 1, 2], **attributes)
@@ -58,5 +59,5 @@ def _in_float64(node: ExportNode, op_type: str, attributes: dict[str, Any]) -> s
 @exporter("deform_conv")
 def deform_conv(node: ExportNode) -> str:
     """DeformConv."""
-    attributes = _window(node) | {"offset_group": node.attribute("offset_groups")}
+    attributes = window(node) | {"offset_group": node.attribute("offset_groups")}
     return node.widened("DeformConv", node.inputs, [0, 1, 2, 3, 4], **attributes)

@@ -13,7 +13,8 @@ def pool(node: ExportNode) -> str:
         "kernel_shape": node.attribute("kernel"),
         "strides": node.attribute("strides"),
         "pads": node.attribute("padding"),
-        "dilations": node.attribute("dilations"),
+        # Left out where it says nothing: onnxruntime copies it to quantized pooling, which does not know it.
+        "dilations": node.attribute("dilations") if max(node.attribute("dilations"), default=1) > 1 else None,
         "ceil_mode": int(node.attribute("ceil_mode")) or None,
     }
     if node.op == "max_pool":

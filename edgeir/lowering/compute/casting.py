@@ -55,18 +55,53 @@ def quantize(call: Call) -> te.Tensor:
     divided = "float64" if "float64" in (call.type(0).dtype, call.type(1).dtype) else "float32"
     # float32 holds every sum that matters for 8 and 16 bits; beyond, the result saturates anyway.
     summed = "float64" if high > 2**16 else divided
+    unit, number = _scalar(call, 1) == 1, _scalar(call, 2)
+
+    def ratio(position: Any) -> Expression:
+        x = cast(element(call, 0, position), divided)
+        return x if unit else x / cast(element(call, 1, position), divided)
 
     def body(*position: Any) -> Expression:
-        x, scale, zero = (element(call, index, position) for index in (0, 1, 2))
-        ratio = cast(x, divided) / cast(scale, divided)
+        zero = element(call, 2, position)
         if is_float(target):
-            return cast(ratio + cast(zero, divided), target)
-        return saturated(cast(round_half_even(ratio), summed) + cast(zero, summed), low, high, target)
+            return cast(ratio(position) + cast(zero, divided), target)
+        rounded = cast(round_half_even(ratio(position)), summed)
+        return saturated(rounded + cast(zero, summed), low, high, target)
 
+    narrow = not is_float(target) and high - low < 256 and divided == "float32"
+    # A NaN must give 0, which the cheap form does for these zero points.
+    if narrow and number is not None and (low == 0 or int(number) % 2 == 0):
+        return te.compute(
+            call.output_shape,
+            lambda *i: rounded_narrow(ratio(i), low, high, int(number), target),
+            name="quantize",
+        )
     return te.compute(call.output_shape, body, name="quantize")
 
 
 _FOUR_BITS = {"int4": (-8, 7), "uint4": (0, 15)}
+_SHIFT = 3 << 22
+"""1.5·2^23: float32 numbers around it are the whole numbers, and their lower bits are those of an integer."""
+
+
+def _scalar(call: Call, index: int) -> float | int | None:
+    """The number that an operand is, if it is a constant of one element."""
+    scalar = call.scalars[index]
+    return None if scalar is None else scalar.reshape(()).item()
+
+
+def rounded_narrow(x: Expression, low: int, high: int, zero: int, target: str) -> Expression:
+    """saturate(round_half_even(x) + zero) of a float32 to at most 8 bits, in two comparisons and one or two additions.
+
+    x is clamped first; adding 1.5·2^23 then rounds it to a whole number in the sum's low bits. An even zero point is
+    part of that addition (the sum is even exactly if the whole number is). NaN gives 0: an unsigned type takes the
+    lower bound; with an even zero point a NaN keeps its own low bits, which are 0.
+    """
+    least, greatest = constant(low - zero, "float32"), constant(high - zero, "float32")
+    limited = minimum(greatest, select(x > least, x, least) if low == 0 else maximum(least, x))
+    inside, after = (zero, 0) if zero % 2 == 0 else (0, zero)
+    bits: Expression = tirx.reinterpret("int32", limited + constant(_SHIFT + inside, "float32"))
+    return (bits + constant(after, "int32") if after else bits).astype(target)
 
 
 def saturated(value: Expression, low: int, high: int, target: str) -> Expression:

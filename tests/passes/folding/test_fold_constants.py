@@ -53,3 +53,23 @@ def test_dequantize_stays_unless_asked(run_passes: Run) -> None:
 
     assert len(run_passes("fold-constants", graph())) == 1
     assert len(run_passes("fold-constants{dequantize=true}", graph())) == 0
+
+
+def test_large_compressed_constants_stay_compressed(run_passes: Run) -> None:
+    def graph(rows: int, dtype: str) -> Graph:
+        b = Builder("case")
+        b.input("x", "float32[1]")
+        return b.outputs(y=b.cast(np.ones((rows, 64), np.int8), dtype=dtype))
+
+    assert len(run_passes("fold-constants", graph(17, "float32"))) == 1
+    assert len(run_passes("fold-constants", graph(16, "float32"))) == 0
+    assert len(run_passes("fold-constants", graph(17, "uint8"))) == 0
+    assert len(run_passes("fold-constants{max-decoded=2000}", graph(17, "float32"))) == 0
+    assert len(run_passes("fold-constants{dequantize=true}", graph(17, "float32"))) == 0
+
+
+def test_biases_of_32_bits_are_dequantized(run_passes: Run) -> None:
+    b = Builder("case")
+    b.input("x", "float32[1]")
+    graph = run_passes("fold-constants", b.outputs(y=b.dequantize(np.arange(4, dtype=np.int32), np.float32(0.5))))
+    np.testing.assert_array_equal(graph.outputs[0].data, [0, 0.5, 1, 1.5])

@@ -83,6 +83,32 @@ GROUPS: dict[str, tuple[Callable[[Builder, Value], Value], list[str]]] = {
     ),
     "reshape before work": (lambda b, x: b.tanh(b.reshape(x, shape=(4, 36))), ["[reshape]", "tanh"]),
     "opaque": (lambda b, x: b.relu(b.cum_sum(b.exp(x), axis=1)), ["exp", "cum_sum", "relu"]),
+    "integers for an epilogue": (
+        lambda b, x: (lambda q: b.mul(b.add(conv(b, x), b.dequantize(q, F(0.1))), b.dequantize(q, F(0.2))))(
+            b.quantize(x, F(0.1), np.array(0, np.int8))
+        ),
+        ["quantize", "conv dequantize dequantize add mul"],
+    ),
+    "integers for two kernels": (
+        lambda b, x: (lambda d: b.matmul(b.relu(d), b.tanh(d)))(
+            b.dequantize(b.quantize(x, F(0.1), np.array(0, np.int8)), F(0.1))
+        ),
+        ["quantize", "dequantize relu", "dequantize tanh", "matmul"],
+    ),
+    "integers are handed out": (
+        lambda b, x: b.softmax(b.dequantize(b.quantize(conv(b, x), F(0.1), np.array(0, np.int8)), F(0.1)), axis=1),
+        ["conv quantize", "dequantize softmax"],
+    ),
+    "compressed weights": (
+        lambda b, x: b.matmul(x, b.dequantize(np.ones((6, 9), np.int8), np.full((1, 9), 0.5, F))),
+        ["dequantize matmul"],
+    ),
+    "compressed weights for two products": (
+        lambda b, x: (lambda w: b.add(b.matmul(x, w), b.matmul(b.exp(x), w)))(
+            b.cast(np.ones((6, 9), np.int8), dtype="float32")
+        ),
+        ["cast matmul", "exp", "cast matmul add"],
+    ),
     "slice for an epilogue": (
         lambda b, x: b.add(
             conv(b, x), b.slice(b.concat(x, x, axis=1), starts=(0, 2, 0, 0), sizes=(1, 4, 6, 6), steps=(1, 1, 1, 1))

@@ -12,6 +12,7 @@ from edgeir.frontend.onnx.converters import normalization as normalization
 from edgeir.frontend.onnx.converters import padding as padding
 from edgeir.frontend.onnx.converters import pooling as pooling
 from edgeir.frontend.onnx.converters import quantization as quantization
+from edgeir.frontend.onnx.converters import quantized_operators as quantized_operators
 from edgeir.frontend.onnx.converters import rearrangement as rearrangement
 from edgeir.frontend.onnx.converters import recurrent as recurrent
 from edgeir.frontend.onnx.converters import reductions as reductions

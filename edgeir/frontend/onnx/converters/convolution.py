@@ -6,10 +6,11 @@ from edgeir.frontend.onnx.converters.windows import read_window, same_transposed
 from edgeir.frontend.onnx.import_node import ImportNode
 from edgeir.frontend.onnx.registry import converter
 from edgeir.ir import Value
+from edgeir.ops.integer import ACTIVATIONS
 
 
-def convolve(node: ImportNode, x: Value, w: Value, bias: Value | None) -> Value:
-    """An IR convolution with the node's attributes."""
+def convolve(node: ImportNode, x: Value, w: Value, *others: Value | None, op: str = "conv") -> Value:
+    """An IR convolution (`conv` or `conv_integer`) with the node's attributes; `others` are its further operands."""
     if x.type.rank < 3 or w.type.rank != x.type.rank:
         node.unsupported(f"weights {w.type} do not fit an input {x.type}")
     kernel = tuple(dim for dim in w.type.shape[2:] if isinstance(dim, int))
@@ -17,10 +18,10 @@ def convolve(node: ImportNode, x: Value, w: Value, bias: Value | None) -> Value:
         node.unsupported(f"the kernel's size is not known: {w.type}")
     window = read_window(node, x.type.shape[2:], kernel)
     return node.emit(
-        "conv",
+        op,
         x,
         w,
-        bias,
+        *others,
         strides=window.strides,
         padding=window.padding,
         dilations=window.dilations,
@@ -37,8 +38,22 @@ def conv(node: ImportNode) -> Value:
 @converter("ConvInteger")
 def conv_integer(node: ImportNode) -> Value:
     """Convolution of int8 or uint8 in int32, zero points subtracted (padding therefore is zero)."""
-    x, w = centered(node, 0, 2, 0), centered(node, 1, 3, 0)
-    return convolve(node, x, w, None)
+    return convolve_integers(node, (0, 2), (1, 3), None)
+
+
+def convolve_integers(node: ImportNode, x: tuple[int, int], w: tuple[int, int], bias: Value | None) -> Value:
+    """Sums of products in int32; `x` and `w` are the positions of the operands and of their zero points."""
+    left, right = node.input(x[0]), node.input(w[0])
+    x_zero, w_zero = zero_point(node, x[1]), zero_point(node, w[1])
+    if left.type.dtype in ACTIVATIONS and right.type.dtype in ACTIVATIONS and (x_zero is None or x_zero.type.rank == 0):
+        return convolve(node, left, right, bias, x_zero, w_zero, op="conv_integer")
+    return convolve(node, centered(node, *x, 0), centered(node, *w, 0), bias)
+
+
+def zero_point(node: ImportNode, index: int) -> Value | None:
+    """An optional zero point; one of a single element is a scalar."""
+    zero = node.optional(index)
+    return node.reshape(zero, ()) if zero is not None and zero.type.elements == 1 else zero
 
 
 def centered(node: ImportNode, index: int, zero: int, axis: int) -> Value:

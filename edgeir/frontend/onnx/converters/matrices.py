@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from edgeir.frontend.onnx.converters.convolution import centered
+from edgeir.frontend.onnx.converters.convolution import centered, zero_point
 from edgeir.frontend.onnx.import_node import ImportNode
 from edgeir.frontend.onnx.registry import converter
 from edgeir.ir import Value
 from edgeir.ir.dtype import FLOATS
+from edgeir.ops.integer import ACTIVATIONS
 
 
 @converter("MatMul")
@@ -15,14 +16,14 @@ def matmul(node: ImportNode) -> Value:
     return multiply(node, node.input(0), node.input(1))
 
 
-def multiply(node: ImportNode, a: Value, b: Value) -> Value:
-    """numpy.matmul, vectors as matrices of one row or column."""
+def multiply(node: ImportNode, a: Value, b: Value, *zeros: Value | None, op: str = "matmul") -> Value:
+    """numpy.matmul by `matmul` or `matmul_integer`, vectors as matrices of one row or column."""
     if a.type.rank == 0 or b.type.rank == 0:
         node.unsupported(f"a scalar operand: {a.type}, {b.type}")
     vector_a, vector_b = a.type.rank == 1, b.type.rank == 1
     left = node.reshape(a, (1, *a.type.shape)) if vector_a else a
     right = node.reshape(b, (*b.type.shape, 1)) if vector_b else b
-    y = node.emit("matmul", left, right)
+    y = node.emit(op, left, right, *zeros)
     shape = y.type.shape
     batch = shape[:-2]
     return node.reshape(y, (*batch, *(() if vector_a else shape[-2:-1]), *(() if vector_b else shape[-1:])))
@@ -31,14 +32,22 @@ def multiply(node: ImportNode, a: Value, b: Value) -> Value:
 @converter("MatMulInteger")
 def matmul_integer(node: ImportNode) -> Value:
     """Product of int8 or uint8 matrices in int32, zero points subtracted."""
-    a, b = integer_matrices(node, 0, 2, 1, 3)
-    return multiply(node, a, b)
+    return multiply_integers(node, (0, 2), (1, 3))
 
 
-def integer_matrices(node: ImportNode, a: int, a_zero: int, b: int, b_zero: int) -> tuple[Value, Value]:
-    """Both operands in int32, zero points subtracted: those of a per row, those of b per column."""
-    rows = max(node.type(a).rank - 2, 0)
-    return centered(node, a, a_zero, rows), centered(node, b, b_zero, node.type(b).rank - 1)
+def multiply_integers(node: ImportNode, a: tuple[int, int], b: tuple[int, int]) -> Value:
+    """Sums of products in int32; `a` and `b` are the positions of the operands and of their zero points.
+
+    Zero points of a may differ per row, those of b per column.
+    """
+    left, right = node.input(a[0]), node.input(b[0])
+    zeros = [zero_point(node, position) for position in (a[1], b[1])]
+    plain = left.type.dtype in ACTIVATIONS and right.type.dtype in ACTIVATIONS
+    columns = zeros[1] is None or zeros[1].type.rank == 0 or zeros[1].type.shape == right.type.shape[-1:]
+    if plain and (zeros[0] is None or zeros[0].type.rank == 0) and columns:
+        return multiply(node, left, right, *zeros, op="matmul_integer")
+    rows = max(left.type.rank - 2, 0)
+    return multiply(node, centered(node, *a, rows), centered(node, *b, right.type.rank - 1))
 
 
 @converter("Gemm")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeir.frontend.onnx.converters.convolution import centered, convolve
-from edgeir.frontend.onnx.converters.matrices import integer_matrices, multiply
+from edgeir.frontend.onnx.converters.convolution import convolve_integers
+from edgeir.frontend.onnx.converters.matrices import multiply_integers
 from edgeir.frontend.onnx.import_node import ImportNode
 from edgeir.frontend.onnx.protos import element_type
 from edgeir.frontend.onnx.registry import converter
@@ -34,6 +34,7 @@ def _parameter(node: ImportNode, value: Value, x: Value) -> Value:
 
 
 @converter("QuantizeLinear")
+@converter("QuantizeLinear", domain="com.microsoft")
 def quantize_linear(node: ImportNode) -> Value:
     """saturate(round(x / scale) + zero)."""
     x, scale, zero = node.input(0), node.input(1), node.optional(2)
@@ -49,6 +50,7 @@ def quantize_linear(node: ImportNode) -> Value:
 
 
 @converter("DequantizeLinear")
+@converter("DequantizeLinear", domain="com.microsoft")
 def dequantize_linear(node: ImportNode) -> Value:
     """(x − zero)·scale."""
     x, scale, zero = node.input(0), node.input(1), node.optional(2)
@@ -57,18 +59,16 @@ def dequantize_linear(node: ImportNode) -> Value:
     return node.cast(y, element_type(code)) if code else y
 
 
-def _requantize(node: ImportNode, total: Value, scales: tuple[Value, Value], scale: Value, zero: Value) -> Value:
+def requantize(node: ImportNode, total: Value, scales: tuple[Value, Value], scale: Value, zero: Value) -> Value:
     """int32 sums with their scales' product, quantized anew."""
-    dtype = scale.type.dtype
-    factor = node.emit("mul", *scales)
-    real = node.emit("mul", node.cast(total, dtype), factor)
+    real = node.emit("dequantize", total, node.emit("mul", *scales))
     return node.emit("quantize", real, node.reshape(scale, ()), node.reshape(zero, ()))
 
 
 @converter("QLinearMatMul")
 def qlinear_matmul(node: ImportNode) -> Value:
     """Product of quantized matrices, quantized; scales of a per row, those of b per column."""
-    a, b = integer_matrices(node, 0, 2, 3, 5)
+    a, b = node.input(0), node.input(3)
     if a.type.rank < 2 or b.type.rank < 2:
         node.unsupported(f"operands must be matrices, got {a.type} and {b.type}")
     scale_a, scale_b = node.input(1), node.input(4)
@@ -77,31 +77,32 @@ def qlinear_matmul(node: ImportNode) -> Value:
         scale_a = node.along_axis(scale_a, rank - 2, rank)
     if scale_b.type.rank == 1:
         scale_b = node.along_axis(scale_b, rank - 1, rank)
-    return _requantize(node, multiply(node, a, b), (scale_a, scale_b), node.input(6), node.input(7))
+    return requantize(node, multiply_integers(node, (0, 2), (3, 5)), (scale_a, scale_b), node.input(6), node.input(7))
 
 
 @converter("QLinearConv")
 def qlinear_conv(node: ImportNode) -> Value:
     """Convolution of quantized tensors, quantized; scales of w per output channel."""
-    x, w = centered(node, 0, 2, 0), centered(node, 3, 5, 0)
-    total = convolve(node, x, w, node.optional(8))
-    scale_w = node.along_axis(node.input(4), 1, x.type.rank)
-    scale_x = node.reshape(node.input(1), ())
-    return _requantize(node, total, (scale_x, scale_w), node.input(6), node.input(7))
+    total = convolve_integers(node, (0, 2), (3, 5), node.optional(8))
+    # Along the channels, from the right, so that layouts can block it as they do a bias.
+    scale_w = node.along_axis(node.input(4), 0, node.type(0).rank - 1)
+    return requantize(node, total, (node.reshape(node.input(1), ()), scale_w), node.input(6), node.input(7))
 
 
 @converter("DynamicQuantizeLinear")
 def dynamic_quantize_linear(node: ImportNode) -> list[Value]:
     """x as uint8 over its own range (0 included), with scale and zero point."""
-    x = node.input(0)
-    axes = range(x.type.rank)
-    high = (
-        node.emit("relu", node.emit("reduce_max", x, axes=axes, keepdims=False))
-        if x.type.rank
-        else node.emit("relu", x)
-    )
-    low = node.emit("reduce_min", x, axes=axes, keepdims=False) if x.type.rank else x
-    low = node.emit("minimum", low, node.scalar(0, x))
+    return quantize_over_range(node, node.input(0))
+
+
+def quantize_over_range(node: ImportNode, x: Value) -> list[Value]:
+    """x as uint8 over its own range (0 included), with scale and zero point."""
+    low = high = x
+    if x.type.rank:
+        axes = range(x.type.rank)
+        high, low = (node.emit(op, x, axes=axes, keepdims=True) for op in ("reduce_max", "reduce_min"))
+    high = node.reshape(node.emit("relu", high), ())
+    low = node.reshape(node.emit("minimum", low, node.scalar(0, x)), ())
     scale = node.emit("div", node.emit("sub", high, low), node.scalar(255, x))
     # A constant 0 would divide by 0; any scale represents it.
     safe = node.emit("where", node.emit("equal", scale, node.scalar(0, x)), node.scalar(1, x), scale)

@@ -1,0 +1,1 @@
+"""From scratch to compiled 8-bit integers on Fashion-MNIST."""

@@ -1,0 +1,1 @@
+"""Removing channels and weights that contribute least."""

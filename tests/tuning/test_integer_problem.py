@@ -1,0 +1,38 @@
+"""Problems of integer kernels: their example weights allow what the model's do, and no more."""
+
+from __future__ import annotations
+
+import pytest
+
+import edgeir.ops  # noqa: F401  (registers the operators)
+from edgeir.errors import EdgeIRError
+from edgeir.ir.evaluate import evaluate
+from edgeir.lowering.task import lower_node
+from edgeir.passes.fusion.fuse_operators import FuseOperators
+from edgeir.passmanager import PassContext
+from edgeir.targets import lookup
+from edgeir.tuning.problem import Problem, example_arrays
+from tests.lowering.integer_networks import BASE, conv_network
+
+
+@pytest.mark.parametrize("channels", [(24, 40), (3, 5)])
+@pytest.mark.parametrize("weights", ["extreme", "symmetric", "pairs", "int4", "codes"])
+def test_the_kernel_read_back_is_the_model_s(weights: str, channels: tuple[int, int]) -> None:
+    target = lookup("x86-64-v3")
+    graph, _ = conv_network(BASE | {"weights": weights, "channels": channels}, 0, 8)
+    FuseOperators().run(graph, PassContext(target=target))
+    node = next(node for node in graph.nodes if node.op == "fused" and node.attributes["anchor"] == "conv_integer")
+    task = lower_node(node, "kernel").task
+    problem = Problem.of_node(node)
+    assert Problem.from_text(problem.to_text()) == problem
+    again = problem.lowering().task
+    assert again.integers == task.integers and again.key == task.key
+    alone = problem.graph()
+    (result,) = evaluate(alone, example_arrays(alone, seed=1)).values()
+    assert len(set(result.ravel().tolist())) > 1
+
+
+def test_weights_that_are_no_input_are_refused() -> None:
+    problem = Problem('graph "kernel" () {\n}', (), (("w", "pairs"),))
+    with pytest.raises(EdgeIRError):
+        problem.graph()
