@@ -7,7 +7,8 @@ the instructions for a target, `dot_loops` puts them in place of the loops of a 
 
     vpdpbusd              AVX-512 VNNI and AVX-VNNI, unsigned times signed
     vpmaddubsw, vpmaddwd  SSSE3, AVX2, AVX-512BW; the sums of two products saturate at 16 bits, so |w0| + |w1| ≤ 128
-    vpmaddwd              the same machines, exact for every weight: even and odd bytes are widened to 16 bits
+    vpmaddwd              the same machines, exact for every weight: even and odd bytes are widened to 16 bits;
+                          also for operands of 16 bits, a pair instead of a quad (`pair_product`)
     sdot                  ARM with dot products, signed
     smull, smlal, sadalp  other 64-bit ARM, signed, no weight of −128 (two products are added in 16 bits)
     smull, sadalp         the same, any weight
@@ -33,7 +34,7 @@ Combine = Callable[[Any, Any, Any, int], Any]
 
 @dataclass(frozen=True)
 class DotProduct:
-    """One way to add the products of a quad of bytes to a register of sums.
+    """One way to add the products of a quad of bytes, or of another group of small integers, to a register of sums.
 
     Attributes:
         name: its main instruction, with the bits of a register.
@@ -45,6 +46,8 @@ class DotProduct:
         per_quad: further SIMD instructions for each broadcast quad.
         temporaries: registers beside sums, weights and the broadcast quad.
         weight_registers: registers that one register of weights is held in.
+        group: integers whose products are added to one lane.
+        weight: dtype of the weights.
     """
 
     name: str
@@ -55,14 +58,16 @@ class DotProduct:
     per_quad: int = 0
     temporaries: int = 0
     weight_registers: int = 1
+    group: int = QUAD
+    weight: str = "int8"
 
     def compute(self, sums: Any, quad: Any, weights: Any) -> Any:
         """The new sums.
 
         Args:
             sums: int32 vector of `lanes`.
-            quad: vector of 4 bytes.
-            weights: int8 vector of 4·`lanes`.
+            quad: vector of `group` integers.
+            weights: vector of `group`·`lanes` integers.
         """
         return self.combine(sums, quad, weights, self.lanes)
 
@@ -84,6 +89,18 @@ def dot_product(target: Target, left: str, integers: Integers, lanes: int | None
     if target.architecture == "aarch64" and lanes == 4 and left == "int8":
         return _arm(target, integers)
     return None
+
+
+def pair_product(target: Target) -> DotProduct | None:
+    """The inner product of pairs of int16, its sums modulo 2^32; None where there is none."""
+    lanes = target.lanes(32)
+    known = {4: "sse2", 8: "avx2", 16: "avx512bw"}
+    if target.gpu is not None or target.kind != "llvm" or target.architecture != "x86_64" or lanes not in known:
+        return None
+    if lanes > 4 and not target.has(known[lanes]):
+        return None
+    name = f"pmaddwd_pairs_{32 * lanes}"
+    return DotProduct(name, lanes, _pmaddwd_pairs, group=2, weight="int16", instructions=2, temporaries=1)
 
 
 def _x86(target: Target, integers: Integers, lanes: int) -> DotProduct | None:
@@ -163,6 +180,14 @@ def _pmaddwd(sums: Any, quad: Any, weights: Any, lanes: int) -> Any:
     first, second = (signed << eight) >> eight, signed >> eight
     once = _fenced(sums, lanes) + _call(_PMADDWD[lanes], half, even, first)
     return _fenced(once, lanes) + _call(_PMADDWD[lanes], half, odd, second)
+
+
+def _pmaddwd_pairs(sums: Any, pair: Any, weights: Any, lanes: int) -> Any:
+    """Sums that may wrap: TVM has LLVM assume that additions of signed numbers do not."""
+    unsigned = f"uint32x{lanes}"
+    products = _call(_PMADDWD[lanes], f"int32x{lanes}", _every_lane(pair, lanes, f"int16x{2 * lanes}"), weights)
+    total = tirx.reinterpret(unsigned, _fenced(sums, lanes)) + tirx.reinterpret(unsigned, products)
+    return tirx.reinterpret(f"int32x{lanes}", total)
 
 
 def _sdot(sums: Any, quad: Any, weights: Any, lanes: int) -> Any:

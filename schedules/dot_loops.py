@@ -18,7 +18,7 @@ from tvm.ir.expr import TensorLoad
 from tvm.s_tir.stmt import SBlock, SBlockRealize
 
 from edgeir.schedules import analysis
-from edgeir.schedules.dot_intrinsics import QUAD, DotProduct
+from edgeir.schedules.dot_intrinsics import DotProduct
 from edgeir.schedules.tir_types import AnyFunc, AnySchedule
 
 DOT = "edgeir.dot"
@@ -78,19 +78,19 @@ def _whole_registers(block: Any, dot: DotProduct) -> SBlock:
     x, w = quads[0], weights[0]
     axes = 3 if dot.halves else 2
     sums = tirx.BufferLoad(store.buffer, at)
-    quad = tirx.BufferLoad(x.source, [*list(x.indices)[:-1], _ramp(x.indices[-1], QUAD)])
+    quad = tirx.BufferLoad(x.source, [*list(x.indices)[:-1], _ramp(x.indices[-1], dot.group)])
     start = [tirx.const(0, "int32")] * (axes - 1)
-    register = tirx.BufferLoad(w.source, [*list(w.indices)[:-axes], *start, _ramp(0, QUAD * dot.lanes)])
+    register = tirx.BufferLoad(w.source, [*list(w.indices)[:-axes], *start, _ramp(0, dot.group * dot.lanes)])
     value = dot.compute(sums, quad, register)
-    reads = [*written, *_quad_region(x), *_region(w.source, w.indices, axes)]
+    reads = [*written, *_quad_region(x, dot), *_region(w.source, w.indices, axes)]
     return _block(block, reads, written, tirx.BufferStore(store.buffer, value, at))
 
 
 def _is_register(load: Any, dot: DotProduct) -> bool:
-    """Whether a load reads packed weights: int8 whose last axes are one register."""
+    """Whether a load reads packed weights, whose last axes are one register."""
     shape = [int(extent) for extent in load.source.shape]
-    expected = [2, dot.lanes, QUAD // 2] if dot.halves else [dot.lanes, QUAD]
-    return str(load.source.dtype) == "int8" and shape[-len(expected) :] == expected
+    expected = [2, dot.lanes, dot.group // 2] if dot.halves else [dot.lanes, dot.group]
+    return str(load.source.dtype) == dot.weight and shape[-len(expected) :] == expected
 
 
 def _ramp(start: Any, count: Any) -> Any:
@@ -109,9 +109,9 @@ def _region(buffer: Any, indices: Sequence[Any], whole: int) -> list[Any]:
     return [tirx.BufferRegion(buffer, ranges)]
 
 
-def _quad_region(load: Any) -> list[Any]:
+def _quad_region(load: Any, dot: DotProduct) -> list[Any]:
     *outer, last = load.indices
-    ranges = [*[_range(index, 1) for index in outer], _range(last, QUAD)]
+    ranges = [*[_range(index, 1) for index in outer], _range(last, dot.group)]
     return [tirx.BufferRegion(load.source, ranges)]
 
 

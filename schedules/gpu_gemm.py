@@ -22,6 +22,7 @@ from tvm.sym import Analyzer
 
 from edgeir.errors import EdgeIRError
 from edgeir.schedules import analysis, inlining
+from edgeir.schedules.gpu_bit_casts import with_bit_casts
 from edgeir.schedules.gpu_stages import bind_stages, gpu_of
 from edgeir.schedules.simplify import simplified_indices
 from edgeir.schedules.task import AnchorCompute, Task
@@ -145,7 +146,7 @@ def scheduled_gemm(
     schedule, final, others = staged_gemm(task, gemm, tile_m, tile_n, knobs["depth"], packed)
     _tile(schedule, final, knobs, gemm.along_depth)
     bind_stages(schedule, target, others)
-    return schedule.mod["main"]
+    return with_bit_casts(schedule.mod["main"], target)
 
 
 def staged_gemm(
@@ -296,7 +297,9 @@ def _with_flat_axes(schedule: AnySchedule, final: str, gemm: Gemm) -> AnyFunc:
 
         body = tvm_ffi.structural_map(block.body, ((TensorLoad, load),))
         reads = [
-            type(region)(region.source, [Range.from_min_extent(v, tirx.const(1, axes[0].ty.dtype)) for v in own], region.ty)
+            type(region)(
+                region.source, [Range.from_min_extent(v, tirx.const(1, axes[0].ty.dtype)) for v in own], region.ty
+            )
             if _is_product(region.source)
             else region
             for region in block.reads

@@ -36,9 +36,7 @@ class _OnBytes:
             return False
         product = byte_product(task)
         return (
-            product is not None
-            and min(product.rows, product.columns) >= _LEAST_SIDE
-            and product.depth >= _LEAST_DEPTH
+            product is not None and min(product.rows, product.columns) >= _LEAST_SIDE and product.depth >= _LEAST_DEPTH
         )
 
     def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:

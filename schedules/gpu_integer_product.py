@@ -88,7 +88,7 @@ def byte_product(task: Task) -> ByteProduct | None:
         return None
     if 0 in (*one.shape, *other.shape, *task.anchor_output.shape):
         return None
-    # Without facts about constants the sums are of differences, which need more than 8 bits where there are zero points.
+    # Without facts about constants the sums are of differences, which zero points make longer than 8 bits.
     if task.integers is None and len(task.anchor_inputs) > 2:
         return None
     return _convolution(task) if task.anchor == "conv_integer" else _matmul(task)
@@ -167,8 +167,8 @@ def _matmul(task: Task) -> ByteProduct | None:
 class _KernelOrder:
     """The order in which a convolution's sum runs.
 
-    Channels are innermost, so that the four bytes of a word have one kernel position and one test for the border, unless
-    that would fill up too many words.
+    Channels are innermost, so that the four bytes of a word have one kernel position and one test for the border,
+    unless that would leave too many words half empty.
     """
 
     problem: ConvProblem

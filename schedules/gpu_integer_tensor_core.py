@@ -19,6 +19,7 @@ from tvm import te, tirx
 from edgeir.errors import EdgeIRError
 from edgeir.schedules import wmma_integer_intrinsics as wmma
 from edgeir.schedules.fallback import plain_function
+from edgeir.schedules.gpu_bit_casts import with_bit_casts
 from edgeir.schedules.gpu_gemm import LEFT, PRODUCT, RESULT, RIGHT, Gemm, staged_product
 from edgeir.schedules.gpu_integer import product_gemm
 from edgeir.schedules.gpu_integer_product import ByteProduct, byte_product
@@ -38,7 +39,7 @@ KNOBS: dict[str, tuple[int, ...]] = {
     "fragments_n": (1, 2, 4),
     "depth": (16, 32, 64, 128),
 }
-"""Warps of a block along rows and columns, 16×16 accumulators of each warp along both, bytes of K of the shared tiles."""
+"""Warps of a block along rows and columns, 16×16 sums of each warp along both, bytes along K of the shared tiles."""
 
 LEFT_BYTES, RIGHT_BYTES = "gemm_left_bytes", "gemm_right_bytes"
 
@@ -102,7 +103,7 @@ class _OnTensorCores:
             )
             _tile(schedule, final, product, knobs, gpu_of(target).warp)
             bind_stages(schedule, target, others)
-            func = with_instructions(schedule.mod["main"])
+            func = with_bit_casts(with_instructions(schedule.mod["main"]), target)
         except Exception:  # an epilogue that does not fit: every schedule primitive raises its own types
             func = schedule_for_gpu(plain_function(task), target)
             return Kernel(func, workspace_bytes=workspace_bytes(func))

@@ -61,7 +61,7 @@ def dot(left: Expression, right: Expression, left_dtype: str, right_dtype: str) 
     """Σ left[q] · right[q] as int32.
 
     Args:
-        left, right: words. Of two words with different signs the unsigned one must have been made signed by `as_signed`.
+        left, right: words. Of words with different signs the unsigned one must have been made signed by `as_signed`.
         left_dtype, right_dtype: `int8` or `uint8`, before `as_signed`.
     """
     zero = tirx.const(0, "int32")
@@ -93,16 +93,28 @@ def _extern(call: Any, name: str) -> list[Any] | None:
 
 def _accumulated(addition: Any) -> Any:
     """`sum + dot` by the instruction's own addition."""
-    value = addition.b
-    if isinstance(value, tirx.Sub) and isinstance(value.a, Call) and _extern(value.a, _DOT):
-        return _accumulated(tirx.Add(addition.a, value.a)) - value.b
-    if isinstance(value, Call) and analysis.call_name(value) == "reinterpret" and isinstance(value.args[0], Call):
-        arguments = _extern(value.args[0], _DOT)
-        if arguments:
+    value: Any = addition.b
+    if isinstance(value, tirx.Sub):
+        first = _from_zero(value.a)
+        return addition if first is None else _dp4a(*first, addition.a) - value.b
+    if isinstance(value, Call) and analysis.call_name(value) == "reinterpret":
+        unsigned = _from_zero(value.args[0])
+        if unsigned is not None:
             total = tirx.reinterpret("uint32", addition.a)
-            return tirx.reinterpret("int32", tirx.call_pure_extern("uint32", _DOT, *arguments[:2], total))
+            return tirx.reinterpret("int32", tirx.call_pure_extern("uint32", _DOT, *unsigned, total))
+    words = _from_zero(value)
+    return addition if words is None else _dp4a(*words, addition.a)
+
+
+def _from_zero(value: Any) -> tuple[Any, Any] | None:
+    """The words of an inner product that begins at 0; None for anything else."""
     arguments = _extern(value, _DOT) if isinstance(value, Call) else None
-    return _dp4a(*arguments[:2], addition.a) if arguments else addition
+    if not arguments:
+        return None
+    begin = arguments[2]
+    if isinstance(begin, Call) and analysis.call_name(begin) == "reinterpret":
+        begin = begin.args[0]
+    return (arguments[0], arguments[1]) if analysis.is_zero(begin) else None
 
 
 def _loaded(call: Any) -> Any:
@@ -129,7 +141,7 @@ def _one_load(elements: Sequence[Any]) -> Any:
     if not all(isinstance(e, TensorLoad) and e.source.same_as(first.source) for e in elements):
         return None
     *outer, last = first.indices
-    analyzer = Analyzer()
+    analyzer: Any = Analyzer()
     if int(first.source.shape[-1]) % BYTES or not analyzer.can_prove_equal(last % BYTES, 0):
         return None
     for position, element in enumerate(elements):
@@ -138,4 +150,5 @@ def _one_load(elements: Sequence[Any]) -> Any:
             return None
         if not analyzer.can_prove_equal(own, last + position):
             return None
-    return tirx.BufferLoad(first.source, [*outer, tirx.Ramp(last, tirx.const(1, "int32"), BYTES)])
+    lanes: Any = tirx.Ramp(last, tirx.const(1, "int32"), BYTES)  # pyright: ignore[reportArgumentType]
+    return tirx.BufferLoad(first.source, [*outer, lanes])

@@ -11,6 +11,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.stmt import SBlockRealize
 
 from edgeir.schedules import analysis, inlining
+from edgeir.schedules.gpu_bit_casts import with_bit_casts
 from edgeir.schedules.gpu_serial import bound_loop_nests, in_one_thread
 from edgeir.schedules.simplify import simplified_indices
 from edgeir.schedules.tir_types import AnyBlock, AnyFunc, AnySchedule
@@ -40,6 +41,7 @@ def schedule_for_gpu(func: AnyFunc, target: Target) -> AnyFunc:
     Stages written as loop nests keep their order of execution: their parallel loops are spread over threads, the rest
     runs in one thread.
     """
+    func = with_bit_casts(func, target)
     try:
         return bound_loop_nests(_bound_stages(simplified_indices(func), target), block_threads(target))
     except Exception:  # every schedule primitive raises its own types; a slow kernel is better than none

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from edgeir.errors import EdgeIRError
 from edgeir.schedules import wmma_intrinsics as wmma
 from edgeir.schedules.fallback import plain_function
+from edgeir.schedules.gpu_bit_casts import with_bit_casts
 from edgeir.schedules.gpu_conv import GpuConv
 from edgeir.schedules.gpu_gemm import LEFT, PRODUCT, RIGHT, Gemm, staged_gemm
 from edgeir.schedules.gpu_matmul import GpuGemmTemplate, GpuMatmul
@@ -149,7 +150,7 @@ def _scheduled(task: Task, gemm: Gemm, knobs: Mapping[str, int], target: Target)
     schedule, final, others = staged_gemm(task, gemm, *_tile_sizes(knobs), knobs["depth"])
     _tile(schedule, final, knobs, gpu_of(target).warp)
     bind_stages(schedule, target, others)
-    return schedule.mod["main"]
+    return with_bit_casts(schedule.mod["main"], target)
 
 
 def _tile(schedule: AnySchedule, final: str, knobs: Mapping[str, int], warp: int) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tvm import te
-from tvm.s_tir import Schedule
 
 from edgeir.schedules.conv_dense import cut_tail
 from edgeir.schedules.conv_depthwise import UNROLLED_ROWS
@@ -34,6 +33,7 @@ from edgeir.schedules.conv_stages import (
     schedule_elementwise,
 )
 from edgeir.schedules.integer_depthwise_intrinsics import TapDot, tap_dot
+from edgeir.schedules.integer_depthwise_loops import mark_tile, with_tap_products
 from edgeir.schedules.integer_depthwise_stages import (
     WEIGHTS,
     band_bytes,
@@ -43,6 +43,7 @@ from edgeir.schedules.integer_depthwise_stages import (
     pack_weight,
     packed_shape,
 )
+from edgeir.schedules.integer_depthwise_tile import choose_tile
 from edgeir.schedules.register_tile import STACK_LIMIT, divisors, vectors_per_block
 from edgeir.schedules.tails import apply_overlaps, overlap_tail
 from edgeir.schedules.task import Kernel, Task
@@ -76,7 +77,7 @@ class IntegerDepthwise:
         rows, columns = problem.out_spatial
         return {
             "sums": _ways(task, problem, target),
-            "tile_rows": [n for n in (1, 2, 4) if n <= rows],
+            "tile_rows": [n for n in range(1, 9) if n <= rows],
             "tile_columns": list(range(1, min(columns, target.vector_registers) + 1)),
             "band_rows": divisors(rows, rows),
         }
@@ -111,14 +112,12 @@ class IntegerDepthwise:
 
         placeholders, outputs = task.build(anchor, {index: packed_shape(problem, dot)})
         schedule = _schedule(new_schedule(task, placeholders, outputs), problem, dot, tile, band)
-        # A description to tensorize has no bounds tests: overlap the tails first.
-        schedule = Schedule(apply_overlaps(schedule.mod["main"]))
+        # Straight-line code has no bounds tests: overlap the tails first.
+        func = apply_overlaps(kernel_function(schedule, problem, target))
         if dot is not None:
-            *_, lane, _ = schedule.get_loops(schedule.get_sblock(ACCUMULATE + "_update"))
-            schedule.tensorize(lane, dot.name)
+            func = with_tap_products(func, problem, dot)
         workspace = band_bytes(problem, dot, band)
         workspace += 4 * math.prod(problem.kernel) * problem.out_block if dot is None else 0
-        func = kernel_function(schedule, problem, target)
         return Kernel(func, {index: pack_weight(problem, dot)}, workspace * target.cores)
 
 
@@ -141,23 +140,21 @@ def _dot(task: Task, problem: ConvProblem, target: Target) -> TapDot | None:
 
 
 def _tile(problem: ConvProblem, dot: TapDot | None, target: Target) -> tuple[int, int]:
-    """Rows and columns of a register tile: two rows share their inputs; the columns waste least at the right edge."""
+    """Rows and columns of a register tile; without a dot product, columns that waste least at the right edge."""
+    if dot is not None:
+        return choose_tile(problem, dot, target)
     vectors = vectors_per_block(problem.out_block, target)
-    height, width = problem.out_spatial
-    rows = 2 if dot is not None and height % 2 == 0 and problem.strides[0] == 1 else 1
+    width, taps = problem.out_spatial[1], problem.kernel[1]
     best, best_steps = 1, math.inf
     for columns in range(1, min(width, 8) + 1):
-        inputs = 2
-        if dot is None:
-            taps = problem.kernel[1]
-            inputs = min(columns * taps, (columns - 1) * problem.strides[1] + taps)
-        held = rows * columns * max(4 * problem.out_block, target.vector_bits // 8)
-        if vectors * (rows * columns + inputs + 2) > target.vector_registers or held >= STACK_LIMIT:
+        inputs = min(columns * taps, (columns - 1) * problem.strides[1] + taps)
+        held = columns * max(4 * problem.out_block, target.vector_bits // 8)
+        if vectors * (columns + inputs + 2) > target.vector_registers or held >= STACK_LIMIT:
             break
         steps = -(-width // columns)
         if steps < best_steps:
             best, best_steps = columns, steps
-    return rows, best
+    return 1, best
 
 
 def _band_rows(problem: ConvProblem, dot: TapDot | None, tile_rows: int, target: Target) -> int:
@@ -207,13 +204,14 @@ def _schedule(
 
 def _order_sums(schedule: TirSchedule, acc: Any, problem: ConvProblem, dot: TapDot | None) -> None:
     """The kernel outside, the tile inside, all unrolled: each input is loaded once and used while it is there."""
-    small = dot is not None or problem.kernel[0] <= UNROLLED_ROWS
     *_, rows, columns, lanes, first, second = schedule.get_loops(acc)[: None if dot is None else -1]
+    if dot is not None:
+        mark_tile(schedule, rows)
+        return
     schedule.reorder(first, second, rows, columns, lanes)
-    for loop in (first, second, rows, columns) if small else (second, rows, columns):
+    for loop in (first, second, rows, columns) if problem.kernel[0] <= UNROLLED_ROWS else (second, rows, columns):
         schedule.unroll(loop)
-    if dot is None:
-        schedule.vectorize(lanes)
+    schedule.vectorize(lanes)
     init = schedule.decompose_reduction(acc, first)
     *_, rows, columns, lanes = schedule.get_loops(init)
     for loop in (rows, columns):

@@ -10,15 +10,13 @@ turns them into groups of taps of one channel, the form in which the instruction
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
-from tvm.s_tir import TensorIntrin
-from tvm.script import tirx as T
 
 from edgeir.schedules.register_tile import is_x86
-from edgeir.schedules.tir_types import Expression
 from edgeir.targets.target import Target
 
 _PMADDWD = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
@@ -41,12 +39,52 @@ class TapDot:
     kind: str
 
     @property
-    def name(self) -> str:
-        """The tensor intrinsic c[v] += Σ x[t, v]·w[v, t]: x (taps, block), w int8 (block, taps), c int32 (block)."""
-        name = f"edgeir.tap_{self.kind}_{self.dtype}_{self.block}"
-        if TensorIntrin.get(name, allow_missing=True) is None:
-            TensorIntrin.register(name, *_definitions(self))
-        return name
+    def bytes(self) -> int:
+        """Bytes of a group of taps of all channels, and weights of such a group."""
+        return self.taps * self.block
+
+    @property
+    def group_dtype(self) -> str:
+        """Element type, with lanes, of a group of taps in a register."""
+        return f"int16x{self.bytes}" if self.kind == "pmaddwd" else f"{self.dtype}x{self.bytes}"
+
+    def gather(self, pixels: Any) -> Any:
+        """Groups of taps of every channel from the bytes of `taps` pixels in a row."""
+        order = [tap * self.block + lane for lane in range(self.block) for tap in range(self.taps)]
+        if self.kind == "pmaddwd" and self.dtype == "uint8" and self.block == 8:
+            return _spread_pairs(pixels)
+        taps = _chosen(pixels, order)
+        return taps.astype(self.group_dtype) if self.kind == "pmaddwd" else taps
+
+    def weights(self, groups: Sequence[Any], shift: int) -> list[Any]:
+        """Weights of a kernel row as the instruction takes them, moved `shift` taps to the right.
+
+        Args:
+            groups: int8 weights of each group of taps, (block, taps).
+            shift: less than `taps`; weights moved out of the last group must be 0.
+        """
+        wide = f"int16x{self.bytes}" if self.kind == "pmaddwd" else f"int8x{self.bytes}"
+        ready = [group.astype(wide) for group in groups]
+        if not shift:
+            return ready
+        bits, lanes = 32 // self.taps * shift, f"uint32x{self.block}"
+        words = [tirx.reinterpret(lanes, group) for group in ready]
+        moved = [word << _broadcast(bits, self.block) for word in words]
+        for index in range(1, len(words)):
+            moved[index] = moved[index] | (words[index - 1] >> _broadcast(32 - bits, self.block))
+        return [tirx.reinterpret(wide, word) for word in moved]
+
+    def add(self, total: Any | None, group: Any, weights: Any) -> Any:
+        """The sums plus the products of a group; None stands for sums of 0."""
+        sums = f"int32x{self.block}"
+        if self.kind == "pmaddwd":
+            products = _call(sums, _PMADDWD[self.block], group, weights)
+            return products if total is None else _fenced(total, self.block) + products
+        count: Any = self.block
+        start = tirx.Broadcast(tirx.const(0, "int32"), count) if total is None else total
+        if self.kind == "sdot":
+            return _call(sums, "llvm.aarch64.neon.sdot.v4i32.v16i8", start, group, weights)
+        return _call(sums, f"llvm.x86.avx512.vpdpbusd.{32 * self.block}", start, group, weights)
 
 
 def tap_dot(target: Target, block: int, dtype: str) -> TapDot | None:
@@ -63,52 +101,32 @@ def tap_dot(target: Target, block: int, dtype: str) -> TapDot | None:
     return TapDot(4, block, dtype, "sdot") if dots and block == 4 and dtype == "int8" else None
 
 
-def _sum(dot: TapDot, total: Any, pixels: Any, weights: Any) -> Expression:
-    order = [tap * dot.block + lane for lane in range(dot.block) for tap in range(dot.taps)]
-    taps: Any = tirx.Shuffle([pixels], [tirx.IntImm("int32", i) for i in order])
-    sums = f"int32x{dot.block}"
-    if dot.kind == "sdot":
-        return tirx.call_llvm_pure_intrin(sums, "llvm.aarch64.neon.sdot.v4i32.v16i8", total, taps, weights)
-    if dot.kind == "vpdpbusd":
-        return tirx.call_llvm_pure_intrin(sums, f"llvm.x86.avx512.vpdpbusd.{32 * dot.block}", total, taps, weights)
-    wide = f"int16x{2 * dot.block}"
-    return total + tirx.call_llvm_pure_intrin(sums, _PMADDWD[dot.block], taps.astype(wide), weights.astype(wide))
+def _call(dtype: str, name: str, *arguments: Any) -> Any:
+    return tirx.call_llvm_pure_intrin(dtype, name, *arguments)
 
 
-def _definitions(dot: TapDot) -> tuple[Any, Any]:
-    """What `tensorize` compares a block with, and the same by the machine's instruction."""
-    taps, block, dtype = dot.taps, dot.block, dot.dtype
-    pixels, weights = f"{dtype}x{taps * block}", f"int8x{taps * block}"
+def _broadcast(value: int, lanes: int) -> Any:
+    count: Any = lanes  # TVM's annotations ask for an expression; it takes integers
+    return tirx.Broadcast(tirx.const(value, "uint32"), count)
 
-    @T.prim_func(s_tir=True)
-    def description(
-        x: T.Buffer((taps, block), dtype, offset_factor=1),  # pyright: ignore[reportInvalidTypeForm]
-        w: T.Buffer((block, taps), "int8", offset_factor=1),  # pyright: ignore[reportInvalidTypeForm]
-        c: T.Buffer((block,), "int32", offset_factor=1),  # pyright: ignore[reportInvalidTypeForm]
-    ) -> None:
-        with T.sblock("root"):
-            T.reads(c[0:block], x[0:taps, 0:block], w[0:block, 0:taps])
-            T.writes(c[0:block])
-            for i in T.serial(0, block):
-                for k in T.serial(0, taps):
-                    with T.sblock("update"):
-                        vi, vk = T.axis.remap("SR", [i, k])
-                        c[vi] = c[vi] + T.cast(x[vk, vi], "int32") * T.cast(w[vi, vk], "int32")
 
-    def combine(total: Any, pixels: Any, weights: Any) -> Expression:
-        return _sum(dot, total, pixels, weights)
+def _chosen(vector: Any, order: Sequence[int]) -> Any:
+    return tirx.Shuffle([vector], [tirx.IntImm("int32", index) for index in order])
 
-    @T.prim_func(s_tir=True)
-    def implementation(
-        x: T.Buffer((taps, block), dtype, offset_factor=1),  # pyright: ignore[reportInvalidTypeForm]
-        w: T.Buffer((block, taps), "int8", offset_factor=1),  # pyright: ignore[reportInvalidTypeForm]
-        c: T.Buffer((block,), "int32", offset_factor=1),  # pyright: ignore[reportInvalidTypeForm]
-    ) -> None:
-        with T.sblock("root"):
-            T.reads(c[0:block], x[0:taps, 0:block], w[0:block, 0:taps])
-            T.writes(c[0:block])
-            c[T.ramp(T.int32(0), 1, block)] = combine(
-                c[T.ramp(T.int32(0), 1, block)], x.vload([0, 0], pixels), w.vload([0, 0], weights)
-            )
 
-    return description, implementation
+def _spread_pairs(pixels: Any) -> Any:
+    """Two pixels of 8 channels as pairs of 16-bit numbers by one shuffle: both halves of a register hold all bytes."""
+    both = _chosen(pixels, [*range(16), *range(16)])
+    order = []
+    for channel in range(8):
+        order += [channel, -1, 8 + channel, -1]
+    control = [tirx.IntImm("int8", index) for index in order]
+    spread = _call("int8x32", "llvm.x86.avx2.pshuf.b", tirx.reinterpret("int8x32", both), tirx.Shuffle(control, list(range(32))))
+    return tirx.reinterpret("int16x16", spread)
+
+
+def _fenced(total: Any, lanes: int) -> Any:
+    """The sums as they are, hidden from LLVM's reassociation, which would add up products first and hold more of them."""
+    number = tirx.reinterpret(f"float32x{lanes}", total)
+    fence = _call(f"float32x{lanes}", f"llvm.arithmetic.fence.v{lanes}f32", number)
+    return tirx.reinterpret(f"int32x{lanes}", fence)

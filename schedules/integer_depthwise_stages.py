@@ -11,20 +11,16 @@ from tvm import te, tirx
 from edgeir.schedules.conv_problem import ConvProblem
 from edgeir.schedules.conv_stages import ACCUMULATE, PAD, RESULT, reduce_axis, stage, static_shape
 from edgeir.schedules.integer_depthwise_intrinsics import TapDot
+from edgeir.schedules.integer_depthwise_tile import tap_groups
 
 WEIGHTS = "depthwise_weights"
-
-
-def tap_groups(problem: ConvProblem, dot: TapDot) -> int:
-    """Groups of taps of one kernel row, the last one filled up with zeros."""
-    return -(-problem.kernel[1] // dot.taps)
 
 
 def packed_shape(problem: ConvProblem, dot: TapDot | None) -> tuple[int, ...]:
     """(C blocks, KH, groups of taps, block, taps), or (C blocks, KH, KW, block) without a dot product."""
     if dot is None:
         return (problem.out_blocks, *problem.kernel, problem.out_block)
-    return (problem.out_blocks, problem.kernel[0], tap_groups(problem, dot), problem.out_block, dot.taps)
+    return (problem.out_blocks, problem.kernel[0], tap_groups(problem, dot.taps), problem.out_block, dot.taps)
 
 
 def pack_weight(problem: ConvProblem, dot: TapDot | None) -> Callable[[np.ndarray], np.ndarray]:
@@ -32,7 +28,7 @@ def pack_weight(problem: ConvProblem, dot: TapDot | None) -> Callable[[np.ndarra
 
     def pack(weight: np.ndarray) -> np.ndarray:
         rows, columns = problem.kernel
-        width = columns if dot is None else dot.taps * tap_groups(problem, dot)
+        width = columns if dot is None else dot.taps * tap_groups(problem, dot.taps)
         full = np.zeros((problem.out_blocks * problem.out_block, rows, width), weight.dtype)
         full[: weight.shape[0], :, :columns] = weight[:, 0]
         split = full.reshape(problem.out_blocks, problem.out_block, rows, -1, 1 if dot is None else dot.taps)
@@ -44,7 +40,7 @@ def pack_weight(problem: ConvProblem, dot: TapDot | None) -> Callable[[np.ndarra
 def extents(problem: ConvProblem, dot: TapDot | None) -> tuple[int, int]:
     """Rows and columns of the bordered input that are read; groups of taps reach beyond the kernel."""
     rows, columns = problem.padded_extent(0), problem.padded_extent(1)
-    return rows, columns if dot is None else columns - problem.kernel[1] + dot.taps * tap_groups(problem, dot)
+    return rows, columns if dot is None else columns - problem.kernel[1] + dot.taps * tap_groups(problem, dot.taps)
 
 
 def band_bytes(problem: ConvProblem, dot: TapDot | None, band: int) -> int:
@@ -78,7 +74,7 @@ def dot_sums(x: te.Tensor, w: te.Tensor, problem: ConvProblem, dot: TapDot) -> t
     """The raw sums, a group of taps at a time."""
     padded, weight = _indexable(x), _indexable(w)
     strides, dilation = problem.strides, problem.dilations[0]
-    groups = tap_groups(problem, dot)
+    groups = tap_groups(problem, dot.taps)
     r, j, t = (reduce_axis(n, name) for n, name in ((problem.kernel[0], "r"), (groups, "j"), (dot.taps, "t")))
 
     def element(n: Any, k: Any, h: Any, q: Any, v: Any) -> Any:

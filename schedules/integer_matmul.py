@@ -16,6 +16,7 @@ import numpy as np
 from tvm import te, tirx
 
 from edgeir.errors import EdgeIRError
+from edgeir.schedules.compressed_packing import DECODED
 from edgeir.schedules.dot_intrinsics import QUAD, DotProduct, dot_product
 from edgeir.schedules.dot_loops import mark, with_dot_products
 from edgeir.schedules.integer_tile import dot_step_cycles, dot_tile_fits
@@ -72,7 +73,7 @@ class IntegerMatmul:
 
         placeholders, outputs = task.build(anchor, {right: shape})
         args: list[Any] = [*placeholders, *outputs]
-        func = schedule_matmul(args, task.name, problem, tile, target, dot_sums(dot), frozenset({LEFT}))
+        func = schedule_matmul(args, task.name, problem, tile, target, dot_sums(dot), frozenset({LEFT, DECODED}))
         return Kernel(func, {right: pack_quads(problem, dot, tile.vectors)}, workspace_bytes(func))
 
 

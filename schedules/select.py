@@ -21,6 +21,7 @@ from edgeir.schedules.gpu_tensor_core import TensorCoreConv, TensorCoreMatmul
 from edgeir.schedules.integer_conv import IntegerConv
 from edgeir.schedules.integer_depthwise import IntegerDepthwise
 from edgeir.schedules.integer_matmul import IntegerMatmul
+from edgeir.schedules.integer_winograd import IntegerWinograd
 from edgeir.schedules.matmul_batched import MatmulBatched
 from edgeir.schedules.matmul_packed import MatmulPacked
 from edgeir.schedules.pooling import Pooling
@@ -42,6 +43,7 @@ CPU_TEMPLATES: tuple[Template, ...] = (
     ConvFallback(),
     CompressedInteger(),
     IntegerDepthwise(),
+    IntegerWinograd(),
     IntegerConv(),
     IntegerMatmul(),
     MatmulPacked(),

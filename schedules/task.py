@@ -48,11 +48,30 @@ class Integers:
         pairs_fit: whether |w0| + |w1| ≤ 128 for each pair of neighbouring input channels (2j, 2j + 1), or of
             neighbours along K: then 255·(|w0| + |w1|) fits 16 bits.
         symmetric: whether no weight is −128: two products of signed bytes then fit 16 bits.
+        headroom: bits by which every raw sum of a convolution can be shifted left within 32 bits: 6, 2 or 0, whatever
+            kernels have a use for.
     """
 
     left_zero: int
     pairs_fit: bool
     symmetric: bool
+    headroom: int = 0
+
+
+class PackedShape(tuple[int, ...]):
+    """The shape of a packed constant whose elements are not of the constant's dtype.
+
+    Attributes:
+        dtype: their dtype.
+    """
+
+    dtype: str
+
+    def __new__(cls, shape: Sequence[int], dtype: str) -> PackedShape:
+        """The shape, an ordinary tuple otherwise."""
+        packed = super().__new__(cls, shape)
+        packed.dtype = dtype
+        return packed
 
 
 class Build(Protocol):
@@ -61,7 +80,7 @@ class Build(Protocol):
     Args:
         anchor: how to compute the anchor (None: the plain definition).
         packed: for a constant operand's index, the shape of its packed form, which then is the shape of the
-            placeholder handed to `anchor`.
+            placeholder handed to `anchor`; a `PackedShape` where its dtype differs, too.
 
     Returns:
         The placeholders, one per operand in order, and the output tensors. A bias, the epilogue (elementwise and

@@ -1,8 +1,8 @@
 """Operations on 16×16 fragments of bytes of a warp's tensor cores, summed in 32 bits, as `wmma_intrinsics`.
 
 A fragment lies in shared memory as 16 rows of the left operand (columns of the right one) of four words, each of four
-bytes along K: 256 bytes, so that every fragment is aligned as `load_matrix_sync` wants it, and what a lane holds, four
-bytes along K, is a word. CUDA C++ Programming Guide, "Warp Matrix Functions": `signed char` and `unsigned char` operands
+bytes along K: 256 bytes, so that every fragment is aligned as `load_matrix_sync` wants it, and what a lane holds are
+whole words. CUDA C++ Programming Guide, "Warp Matrix Functions": `signed char` and `unsigned char` operands
 of m16n16k16 with an `int` accumulator, on compute capability 7.2 and above.
 """
 
@@ -21,8 +21,8 @@ def name(operation: str, dtype: str) -> str:
     """The intrinsic's name.
 
     Args:
-        operation: `fill` zeroes an accumulator; `load_left` and `load_right` load a fragment from words in shared memory;
-            `multiply` multiplies and adds; `store` stores an accumulator to shared [m, n].
+        operation: `fill` zeroes an accumulator; `load_left` and `load_right` load a fragment from words in shared
+            memory; `multiply` multiplies and adds; `store` stores an accumulator to shared [m, n].
         dtype: of the operands, `int8` or `uint8`.
     """
     return f"edgeir_wmma_{dtype}_{operation}"
@@ -40,11 +40,11 @@ def register(dtype: str) -> None:
     )  # fmt: skip
     for operation, fragment, order in (("load_left", left, "row_major"), ("load_right", right, "col_major")):
         # The same memory as bytes.
-        source = f"T.ptr_byte_offset(A.access_ptr('r', ptr_type='int32'), 0, '{dtype}')"
+        source = f"T.ptr_byte_offset(A.access_ptr('r', ptr_type='int32'), 0, '{dtype}'), {SIDE}"
         register_intrinsic(
             name(operation, dtype), {"A": words, "C": fragment}, "A", "C",
             elementwise(f"C[i, j] = T.Cast('{dtype}', T.shift_right(A[j, i // {BYTES}], i % {BYTES} * 8))"),
-            f"T.tvm_load_matrix_sync(C.data, {size}, C.elem_offset // {area}, {source}, {SIDE}, '{order}', dtype='void')",
+            f"T.tvm_load_matrix_sync(C.data, {size}, C.elem_offset // {area}, {source}, '{order}', dtype='void')",
             {"A": WORDS},
         )  # fmt: skip
     products = "C[i, j] = C[i, j] + T.Cast('int32', A[k, i]) * T.Cast('int32', B[k, j])"

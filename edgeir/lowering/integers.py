@@ -16,6 +16,9 @@ ZEROS = {"conv_integer": (3, 4), "matmul_integer": (2, 3)}
 PAIR_LIMIT = 128
 """255·(|w0| + |w1|) ≤ 32767 up to this sum: two products of x86's `pmaddubsw` then fit 16 bits."""
 
+HEADROOMS = (6, 2)
+"""Bits that the integer forms of Winograd's F(4x4, 3x3) and F(2x2, 3x3) need above the sums."""
+
 
 @dataclass(frozen=True)
 class IntegerConstants:
@@ -62,7 +65,12 @@ def integer_constants(anchor: Node | None, constant: Callable[[Value], np.ndarra
     # Now (O, channels, …) or (…, N, K).
     along = 1 if anchor.op == "conv_integer" else wide.ndim - 1
     zero = int(left_zero.astype(np.int32).reshape(()))
-    facts = Integers(0 if dynamic else zero, _pairs_fit(wide, along), bool(wide.min(initial=0) > -128))
+    facts = Integers(
+        0 if dynamic else zero,
+        _pairs_fit(wide, along),
+        bool(wide.min(initial=0) > -128),
+        _headroom(wide, anchor.input(0).type.dtype) if anchor.op == "conv_integer" else 0,
+    )
     if zero == 0:
         return IntegerConstants(facts, None)
     axes = tuple(range(1, wide.ndim)) if anchor.op == "conv_integer" else (wide.ndim - 1,)
@@ -76,3 +84,13 @@ def _pairs_fit(weight: np.ndarray, axis: int) -> bool:
     if magnitude.shape[-1] % 2:
         magnitude = np.concatenate([magnitude, np.zeros_like(magnitude[..., :1])], axis=-1)
     return bool((magnitude[..., ::2] + magnitude[..., 1::2]).max(initial=0) <= PAIR_LIMIT)
+
+
+def _headroom(weight: np.ndarray, dtype: str) -> int:
+    """How many of `HEADROOMS` bits the raw sums of a convolution's weight leave free, whatever the input of `dtype`."""
+    rows = weight.reshape(len(weight), -1)
+    above, below = rows.clip(min=0).sum(axis=1, dtype=np.int64), -rows.clip(max=0).sum(axis=1, dtype=np.int64)
+    # Sums of unsigned bytes lie between those of all weights below zero and of all above.
+    sums = 255 * np.maximum(above, below) if dtype.startswith("u") else 128 * (above + below)
+    largest = int(sums.max(initial=0))
+    return next((bits for bits in HEADROOMS if largest << bits < 2**31), 0)

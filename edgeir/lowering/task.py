@@ -24,7 +24,7 @@ from edgeir.lowering.compute.windows import Channels
 from edgeir.lowering.integers import IntegerConstants, integer_constants
 from edgeir.lowering.layouts import to_physical
 from edgeir.lowering.sparse import weight_sparsity
-from edgeir.schedules.task import AnchorCompute, Compressed, Operand, Task, TensorSpec, View
+from edgeir.schedules.task import AnchorCompute, Compressed, Operand, PackedShape, Task, TensorSpec, View
 
 BIAS = {"conv": 2, "conv_transpose": 2, "conv_integer": 2}
 """Anchors whose bias is added by the epilogue: the position of the bias among their operands."""
@@ -288,7 +288,7 @@ def _build(
     raw: _RawSums | None,
     views: Mapping[int, View] | None = None,
 ) -> tuple[list[te.Tensor], list[te.Tensor]]:
-    placeholders = [te.placeholder(packed.get(i, spec.shape), spec.dtype, name=f"p{i}") for i, spec in enumerate(specs)]
+    placeholders = [_placeholder(f"p{i}", spec, packed.get(i, spec.shape)) for i, spec in enumerate(specs)]
     tensors: dict[Value, te.Tensor] = dict(zip(region.inputs, placeholders, strict=True))
     for index, view in (views or {}).items():
         tensors[region.inputs[index]] = _viewed(placeholders[index], specs[index], view)
@@ -314,6 +314,10 @@ def _build(
             tensor = _copy(tensor)
         outputs.append(tensor)
     return placeholders, outputs
+
+
+def _placeholder(name: str, spec: TensorSpec, shape: tuple[int, ...]) -> te.Tensor:
+    return te.placeholder(tuple(shape), shape.dtype if isinstance(shape, PackedShape) else spec.dtype, name=name)
 
 
 def _viewed(packed: te.Tensor, spec: TensorSpec, view: View) -> te.Tensor:

@@ -33,9 +33,9 @@ class Problem:
         text: IR text of a graph of one node. Constants of one element that belong to the computation stand in it;
             every other operand is an input.
         constants: the inputs that are constants in the model. Their values are of no importance here, except
-        weights: for weights of integer sums (or their tables), by name, what their values allow the kernel (`Integers`): `pairs`
-            (|w0| + |w1| ≤ 128), `symmetric` (no −128), both or neither, joined by `+`; for float weights that are
-            mostly zeros `sparse N`, N the pairs of their pattern.
+        weights: for weights of integer sums (or their tables), by name, what their values allow the kernel
+            (`Integers`): `pairs` (|w0| + |w1| ≤ 128), `symmetric` (no −128), both or neither, joined by `+`; for float
+            weights that are mostly zeros `sparse N`, N the pairs of their pattern.
     """
 
     text: str
@@ -148,7 +148,10 @@ def _weights(node: Node, mapping: Mapping[Value, Value]) -> tuple[tuple[str, str
     """What the values of a node's constant weight allow: bytes in integer sums, and floats that are mostly zeros."""
     if (node.attributes["anchor"] if node.op == "fused" else node.op) not in (*ZEROS, *SPARSE_ANCHORS):
         return ()
-    integers, region = lower_node(node, KERNEL).task.integers, region_of(node)
+    task, region = lower_node(node, KERNEL).task, region_of(node)
+    index, integers = task.anchor_operands[1], task.integers
+    if task.sparsity is not None and index is not None:
+        return ((mapping[region.outer[index]].name, f"{_SPARSE}{task.sparsity.pairs}"),)
     if integers is None or region.anchor is None:
         return ()
     right = region.anchor.input(1)

@@ -159,8 +159,12 @@ def cast_cost(type: TensorType, block: int) -> int:
 def layout_problem(graph: Graph, block: int) -> LayoutProblem:
     """The groups of a graph and what each label costs them."""
     problem = LayoutProblem(block)
+    weights: set[Value] = set()
     for node in graph.nodes:
-        if all(can_block(value.type) for value in node.outputs):
+        # What is computed from constants alone are weights, which kernels decode as they read them, plain.
+        if all(value.is_constant or value in weights for value in node.present_inputs):
+            weights.update(node.outputs)
+        elif all(can_block(value.type) for value in node.outputs):
             _add_node(problem, node)
     return problem
 

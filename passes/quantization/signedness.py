@@ -57,14 +57,23 @@ def change_signedness(graph: Graph, dtype: str, permit: Callable[[Node], bool]) 
         turned = graph.add_node("bitwise_xor", [value, bit], before=first).output
         made[value] = graph.add_node("bit_cast", [turned], {"dtype": dtype}, before=first).output
 
-    def shifted(zero: Value | None, name: str = "zero_point") -> Value:
+    computed: dict[Value, Value] = {}
+
+    def shifted(zero: Value | None, before: Node, name: str = "zero_point") -> Value:
+        if zero is not None and not zero.is_constant:
+            # Of an input that is quantized over its own range, known when the graph runs.
+            if zero not in computed:
+                wide = graph.add_node("cast", [zero], {"dtype": "int32"}, before=before).output
+                moved = graph.add_node("add", [wide, graph.add_constant(np.int32(offset))], before=before).output
+                computed[zero] = graph.add_node("cast", [moved], {"dtype": dtype}, before=before).output
+            return computed[zero]
         data = np.zeros((), np.int64) if zero is None else zero.data.astype(np.int64)
         return graph.add_constant((data + offset).astype(numpy_dtype(dtype)), name if zero is None else zero.name)
 
     for node in list(graph.nodes):
         if node.outputs[0] in changed:
             if node.op == "quantize":
-                inputs = [*node.inputs[:2], shifted(node.input(2))]
+                inputs = [*node.inputs[:2], shifted(node.input(2), node)]
                 attributes = {**node.attributes, "dtype": None}
             else:
                 inputs = [made.get(value, value) if value is not None else None for value in node.inputs]
@@ -76,7 +85,7 @@ def change_signedness(graph: Graph, dtype: str, permit: Callable[[Node], bool]) 
         elif node.op in _ZERO_OF and node.input(0) in made:
             index = _ZERO_OF[node.op]
             inputs = [*node.inputs, *[None] * (index + 1 - len(node.inputs))]
-            inputs[0], inputs[index] = made[node.input(0)], shifted(inputs[index])
+            inputs[0], inputs[index] = made[node.input(0)], shifted(inputs[index], node)
             new = graph.add_node(
                 *(node.op, inputs, node.attributes), names=[node.output.name], before=node, location=node.location
             )
@@ -85,7 +94,7 @@ def change_signedness(graph: Graph, dtype: str, permit: Callable[[Node], bool]) 
 
 
 def _feeds_products(value: Value) -> bool:
-    """Whether all readers of an input of the graph have constant zero points, and some multiply it by weights."""
+    """Whether all readers of an input of the graph have zero points, and some multiply it by weights."""
     if value.is_output or not _readers_follow(value, set()):
         return False
     products = ("conv", "matmul")
@@ -109,7 +118,7 @@ def _changeable(graph: Graph, dtype: str) -> set[Value]:
         if value.type.dtype != dtype or value.is_output or len(node.outputs) != 1:
             continue
         if node.op == "quantize":
-            if node.input(2).is_constant and not node.input(0).is_constant:
+            if not node.input(0).is_constant:
                 found.add(value)
         elif node.op == "concat":
             if all(operand in found for operand in node.present_inputs):
@@ -127,9 +136,7 @@ def _changeable(graph: Graph, dtype: str) -> set[Value]:
 def _readers_follow(value: Value, found: set[Value]) -> bool:
     for user, operand in value.uses:
         if user.op in _ZERO_OF:
-            index = _ZERO_OF[user.op]
-            zero = user.inputs[index] if len(user.inputs) > index else None
-            if operand != 0 or (zero is not None and not zero.is_constant):
+            if operand != 0:
                 return False
         elif user.outputs[0] not in found or (user.op != "concat" and operand != 0):
             return False

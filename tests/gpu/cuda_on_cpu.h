@@ -116,6 +116,10 @@ inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 template <typename To, typename From> To bits_as(From value) { To to; memcpy(&to, &value, sizeof(To)); return to; }
 inline int __float_as_int(float x) { return bits_as<int>(x); }
 inline float __int_as_float(int x) { return bits_as<float>(x); }
+inline unsigned __float_as_uint(float x) { return bits_as<unsigned>(x); }
+inline float __uint_as_float(unsigned x) { return bits_as<float>(x); }
+inline long long __double_as_longlong(double x) { return bits_as<long long>(x); }
+inline double __longlong_as_double(long long x) { return bits_as<double>(x); }
 
 // Four products of bytes, added modulo 2^32. CUDA has no overload for a signed and an unsigned operand.
 template <typename Byte, typename Word> Word dot_of_bytes(Word a, Word b, Word sum) {
@@ -140,5 +144,6 @@ inline int launch(void (*kernel)(void**), void** arguments, const unsigned* grid
   for (blockIdx.z = 0; blockIdx.z < grid[2]; ++blockIdx.z)
     for (blockIdx.y = 0; blockIdx.y < grid[1]; ++blockIdx.y)
       for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x) emulated::run_block();
+  std::vector<emulated::Fiber>().swap(emulated::fibers);  // every library that is loaded would keep its stacks
   return emulated::diverged ? 1 : emulated::misaligned ? 2 : 0;
 }

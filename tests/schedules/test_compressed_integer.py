@@ -91,3 +91,14 @@ def test_places_and_indices_are_inverse(axes: tuple[int | None, ...], shape: tup
         assert tuple(form.packed(shape, index)) == place
         found.add(tuple(index))
     assert found == set(np.ndindex(*(form.covered(shape, axis) for axis in range(rank))))
+
+
+@pytest.mark.parametrize("kind", ["table", "int4"])
+def test_a_single_row_is_exact(kind: str) -> None:
+    graph = Graph("net")
+    x = graph.add_input("x", TensorType("uint8", (1, 128)))
+    zero = graph.add_constant(np.uint8(131), "zero")
+    y = graph.add_node("matmul_integer", [x, weight(graph, (128, 96), kind), zero]).output
+    graph.set_outputs([("y", y)])
+    rows = np.random.default_rng(1).integers(0, 256, (1, 128)).astype(np.uint8)
+    assert check(graph, {"x": rows}, "host") <= 128 * 96 // 2 + 96 * 4 + 64

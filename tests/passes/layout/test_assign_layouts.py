@@ -156,3 +156,15 @@ def test_no_assignment_costs_less_than_the_cut(data: st.DataObject) -> None:
     )
     assert cost(problem, graph, problem.solve(graph)) == best
     check(graph)
+
+
+def test_weights_that_are_decoded_stay_plain() -> None:
+    net = Net()
+    b = net.builder
+    x = b.input("x", "float32[1, 16, 6, 6]")
+    codes = net.random.integers(-127, 127, (32, 16, 1, 1)).astype(np.int8)
+    weights = b.dequantize(codes, net.array(32, 1, 1, 1))
+    y = b.conv(x, weights, padding=(0,) * 4, groups=1, **UNIT)
+    graph = check(b.outputs(y=net.conv(b.relu(y), 16)))
+    assert casts(graph) == 2
+    assert not any(value.type.layout for node in graph.nodes if node.op == "dequantize" for value in node.outputs)

@@ -1,0 +1,175 @@
+"""3x3 stride-1 convolution of bytes by Winograd's minimal filtering, exact, with operands of 16 bits.
+
+Machines without an inner product of bytes multiply pairs of int16 (`dot_intrinsics.pair_product`), 2.25 (output tiles of
+2 x 2) or 4 (4 x 4) times fewer of them than a direct convolution has; `integer_winograd_stages` tells why the sums are
+exact. A chunk of tile rows is transformed at once; products, output transform and epilogue follow for one tile of
+channels after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tvm import te
+
+from edgeir.schedules.conv_problem import ConvProblem, conv_problem
+from edgeir.schedules.conv_stages import check_config, kernel_function, new_schedule
+from edgeir.schedules.conv_winograd import STREAM_BYTES_PER_CYCLE, tiles
+from edgeir.schedules.dot_intrinsics import QUAD, DotProduct, dot_product, pair_product
+from edgeir.schedules.dot_loops import with_dot_products
+from edgeir.schedules.integer_tile import choose_dot_tile, dot_total_cycles
+from edgeir.schedules.integer_winograd_loops import schedule_winograd
+from edgeir.schedules.integer_winograd_stages import (
+    SHIFT,
+    channel_chunk,
+    chunks,
+    pack_weight,
+    packed_shape,
+    transformed,
+)
+from edgeir.schedules.register_tile import RegisterTile, divisors
+from edgeir.schedules.task import Kernel, PackedShape, Task
+from edgeir.schedules.template import Config
+from edgeir.targets.target import Target
+
+
+class IntegerWinograd:
+    """Dense 3x3 `conv_integer` with stride 1, blocked input and output, where Winograd's algorithm should pay."""
+
+    name = "integer_winograd"
+
+    def match(self, task: Task, target: Target) -> bool:
+        """8-bit convolutions with constant weights without zero points whose sums are exact, expected to gain a tenth.
+
+        Where the target has no direct inner product for the operands, whatever is expected.
+        """
+        dot = pair_product(target)
+        if dot is None or task.anchor != "conv_integer" or task.integers is None or len(task.outputs) != 1:
+            return False
+        if task.outputs[0].shape != task.anchor_output.shape or task.anchor_inputs[1].dtype != "int8":
+            return False
+        problem = conv_problem(task)
+        fits = (
+            problem.kernel == (3, 3)
+            and problem.strides == problem.dilations == (1, 1)
+            and problem.groups == 1
+            and problem.in_block in (dot.lanes, 2 * dot.lanes)
+            and problem.out_block == dot.lanes
+            and problem.weight_operand is not None
+        )
+        if not fits or not _exact(task):
+            return False
+        direct = dot_product(target, task.anchor_inputs[0].dtype, task.integers)
+        if direct is None:
+            return True
+        if direct.instructions == 1:
+            return False
+        return best_plan(problem, dot, _exact(task), target)[0] < 0.9 * direct_cycles(problem, direct, target)
+
+    def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
+        """Output tile, tiles and channel blocks of a register tile, tile rows of a chunk, and what runs in parallel."""
+        problem = conv_problem(task)
+        return {
+            "m": _exact(task),
+            "tile_pixels": list(range(1, target.vector_registers + 1)),
+            "blocks": divisors(problem.out_blocks, 8),
+            "chunk_rows": list(range(1, tiles(problem, 2)[0] + 1)),
+            "parallel": ["chunks", "stages"],
+        }
+
+    def default(self, task: Task, target: Target) -> Config:
+        """The output tile and chunk with the fewest estimated cycles."""
+        dot, problem = _required_dot(target), conv_problem(task)
+        _, m, chunk = best_plan(problem, dot, _exact(task), target)
+        rows, columns = tiles(problem, m)
+        tile = choose_dot_tile(1, chunk * columns, problem.out_blocks, dot, target)
+        pieces = problem.batch * -(-rows // chunk)
+        return {
+            "m": m,
+            "tile_pixels": tile.columns,
+            "blocks": tile.blocks,
+            "chunk_rows": chunk,
+            "parallel": "chunks" if pieces >= 4 * target.cores else "stages",
+        }
+
+    def apply(self, task: Task, config: Config, target: Target) -> Kernel:
+        """The scheduled kernel; its workspace is the bordered input, and transformed tiles and products of a chunk."""
+        check_config(self.name, config, self.space(task, target))
+        dot, problem, integers = _required_dot(target), conv_problem(task), task.integers
+        index = problem.weight_operand
+        assert index is not None and integers is not None
+        m, blocks = int(config["m"]), int(config["blocks"])
+        rows, columns = tiles(problem, m)
+        chunk = min(int(config["chunk_rows"]), rows)
+
+        def anchor(inputs: Sequence[te.Tensor]) -> te.Tensor:
+            return transformed(problem, dot, m, blocks, inputs[0], inputs[1], integers.left_zero)
+
+        placeholders, outputs = task.build(anchor, {index: PackedShape(packed_shape(problem, dot, m, blocks), dot.weight)})
+        schedule = new_schedule(task, placeholders, outputs)
+        by_chunks = config["parallel"] == "chunks"
+        schedule_winograd(schedule, m, problem.in_block, blocks, int(config["tile_pixels"]), chunk, by_chunks)
+        channels = chunks(problem, dot) * channel_chunk(problem, dot)
+        inputs = 2 * (m + 2) ** 2 * chunk * columns * channels * (target.cores if by_chunks else 1)
+        products = 4 * (m + 2) ** 2 * chunk * columns * blocks * dot.lanes * target.cores
+        return Kernel(
+            func=with_dot_products(kernel_function(schedule, problem, target), dot),
+            pack={index: pack_weight(problem, dot, m, blocks)},
+            workspace_bytes=problem.batch * channels * (rows * m + 2) * (columns * m + 2) + inputs + products,
+        )
+
+
+def _exact(task: Task) -> list[int]:
+    """The output tiles whose results are exact."""
+    headroom = 0 if task.integers is None else task.integers.headroom
+    return [m for m, bits in SHIFT.items() if bits <= headroom]
+
+
+def _required_dot(target: Target) -> DotProduct:
+    dot = pair_product(target)
+    assert dot is not None
+    return dot
+
+
+def direct_cycles(problem: ConvProblem, dot: DotProduct, target: Target) -> float:
+    """Estimated cycles of a direct convolution with the inner product `dot`."""
+    rows, columns = problem.out_spatial
+    tile = choose_dot_tile(rows, columns, problem.out_blocks, dot, target, max_rows=2)
+    step = dot_total_cycles(rows, columns, problem.out_blocks, tile, dot, target)
+    return problem.batch * step * -(-problem.in_channels // QUAD) * 9
+
+
+def winograd_cycles(
+    problem: ConvProblem, dot: DotProduct, m: int, chunk: int, tile: RegisterTile, target: Target
+) -> float:
+    """Estimated cycles with output tiles of m x m and chunks of `chunk` tile rows.
+
+    Counts the products, or the streaming of their weights for each chunk if that takes longer; the transforms; and the
+    traffic of transformed tiles where a chunk's exceed half of the L2 cache.
+    """
+    rows, columns = tiles(problem, m)
+    cache = target.l2_bytes or 8 * target.l1_bytes
+    t2, passes = (m + 2) ** 2, -(-rows // chunk)
+    in_channels = chunks(problem, dot) * channel_chunk(problem, dot)
+    step = dot_total_cycles(1, chunk * columns, problem.out_blocks, tile, dot, target)
+    products = passes * t2 * in_channels / dot.group * step
+    weight_bytes = 2 * t2 * in_channels * problem.out_channels
+    if weight_bytes > cache // 2:
+        products = max(products, passes * weight_bytes / STREAM_BYTES_PER_CYCLE)
+    tile_bytes = t2 * chunk * columns * (2 * in_channels + 4 * tile.blocks * dot.lanes)
+    traffic = passes * 2 * tile_bytes / STREAM_BYTES_PER_CYCLE if tile_bytes > cache // 2 else 0.0
+    # About four additions and two memory accesses for each of the t * t elements, in two passes.
+    vectors = passes * chunk * columns * (in_channels / (2 * dot.lanes) + problem.out_blocks)
+    return problem.batch * (products + traffic + 12.0 * t2 * vectors)
+
+
+def best_plan(problem: ConvProblem, dot: DotProduct, sizes: Sequence[int], target: Target) -> tuple[float, int, int]:
+    """The fewest estimated cycles, with the output tile out of `sizes` and the tile rows of a chunk that give them."""
+    best = (math.inf, 0, 0)
+    for m in sizes:
+        rows, columns = tiles(problem, m)
+        for chunk in sorted({-(-rows // passes) for passes in range(1, rows + 1)}):
+            tile = choose_dot_tile(1, chunk * columns, problem.out_blocks, dot, target)
+            best = min(best, (winograd_cycles(problem, dot, m, chunk, tile, target), m, chunk))
+    return best

@@ -1,0 +1,157 @@
+"""Stages of Winograd's minimal filtering in whole numbers: transforms, packed weights, sums of pairs of channels.
+
+The matrices are those of `conv_winograd`, the rows of G multiplied by what makes them integers:
+
+    F(2x2, 3x3)   G times 2,                 the products are 2^2 times the convolution
+    F(4x4, 3x3)   G times 24 (its last 12),  the products are 24^2 = 9 * 2^6 times the convolution
+
+Transformed inputs are at most 4 * 255 and 100 * 255, transformed weights 9 * 128 and 144 * 128: both are int16. All sums
+are modulo 2^32. There 9 has an inverse, and what is left is the convolution shifted left by 2 or 6 bits, which is exact
+where the sums of the convolution leave these bits free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+
+from edgeir.schedules.conv_problem import ConvProblem
+from edgeir.schedules.conv_stages import ACCUMULATE, PAD, RESULT, reduce_axis, stage
+from edgeir.schedules.conv_winograd import BT, tiles
+from edgeir.schedules.dot_intrinsics import DotProduct
+
+INPUT_ROWS, INPUT_TILES = "winograd_input_rows", "winograd_input"
+OUTPUT_ROWS = "winograd_output_rows"
+
+G = {
+    2: [[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]],
+    4: [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 12]],
+}
+AT = {
+    2: [[1, 1, 1, 0], [0, 1, -1, -1]],
+    4: [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 2]],
+}
+SHIFT = {2: 2, 4: 6}
+"""Bits that the results are shifted by, by output tile."""
+
+INVERSE = {2: 1, 4: 954437177}
+"""What results are multiplied by before: 1, and the inverse of 9 modulo 2^32."""
+
+
+def channel_chunk(problem: ConvProblem, dot: DotProduct) -> int:
+    """Input channels that are transformed together: a register of int16, or a block if there is but one."""
+    return max(problem.in_block, 2 * dot.lanes) if problem.in_blocks > 1 else problem.in_block
+
+
+def chunks(problem: ConvProblem, dot: DotProduct) -> int:
+    """Chunks of input channels."""
+    return -(-problem.in_channels // channel_chunk(problem, dot))
+
+
+def packed_shape(problem: ConvProblem, dot: DotProduct, m: int, blocks: int) -> tuple[int, ...]:
+    """Shape of the packed weight: (t * t, O tiles, I chunks, pairs, blocks, lanes, 2)."""
+    o = -(-problem.out_channels // (dot.lanes * blocks))
+    pairs = channel_chunk(problem, dot) // dot.group
+    return ((m + 2) ** 2, o, chunks(problem, dot), pairs, blocks, dot.lanes, dot.group)
+
+
+def pack_weight(problem: ConvProblem, dot: DotProduct, m: int, blocks: int) -> Callable[[np.ndarray], np.ndarray]:
+    """How OIHW weights become transformed and packed, zeros where a block or a chunk is not full."""
+    shape = packed_shape(problem, dot, m, blocks)
+
+    def pack(weight: np.ndarray) -> np.ndarray:
+        e, o, k, pairs, _, lanes, pair = shape
+        g = np.array(G[m], np.int32)
+        transformed = np.einsum("xr,oirs,ys->xyoi", g, weight.astype(np.int32), g).reshape(e, *weight.shape[:2])
+        full = np.zeros((e, o * blocks * lanes, k * pairs * pair), np.int16)
+        full[:, : weight.shape[0], : weight.shape[1]] = transformed
+        return np.ascontiguousarray(full.reshape(e, o, blocks, lanes, k, pairs, pair).transpose(0, 1, 4, 5, 2, 3, 6))
+
+    return pack
+
+
+def combination(rows: Sequence[Sequence[int]], index: Any, dtype: str, value: Callable[[int], Any]) -> Any:
+    """Row `index` of a constant matrix times the vector `value`; `index` is constant once its loop is unrolled."""
+    chosen: Any = None
+    for number, row in enumerate(rows):
+        total: Any = tirx.const(0, dtype)
+        for column, factor in sorted(enumerate(row), key=lambda item: -item[1]):
+            if factor:
+                term = value(column) * tirx.const(abs(factor), dtype)
+                total = total + term if factor > 0 else total - term
+        chosen = total if chosen is None else tirx.Select(index == number, total, chosen)
+    return chosen
+
+
+def bordered_input(problem: ConvProblem, dot: DotProduct, m: int, x: te.Tensor, zero: int) -> te.Tensor:
+    """The input as (N, chunks, H, W, channels), with a border of its zero point in which every tile lies."""
+    rows, columns = tiles(problem, m)
+    (height, width), (top, left) = problem.in_spatial, problem.pads_begin
+    block, chunk = problem.in_block, channel_chunk(problem, dot)
+    extents = (rows * m + 2, columns * m + 2)
+    shape = (problem.batch, chunks(problem, dot), *extents, chunk)
+
+    def element(n: Any, k: Any, h: Any, w: Any, i: Any) -> Any:
+        inside = []
+        for place, begin, extent, whole in ((h, top, height, extents[0]), (w, left, width, extents[1])):
+            if begin:
+                inside.append(tirx.likely(place >= begin))
+            if whole > begin + extent:
+                inside.append(tirx.likely(place < begin + extent))
+        at = k * (chunk // block) + i // block
+        if problem.in_blocks * block % chunk:
+            inside.append(at < problem.in_blocks)
+        value = x(n, at, h - top, w - left, i % block)
+        return tirx.if_then_else(tirx.all(*inside), value, tirx.const(zero, str(x.dtype))) if inside else value
+
+    return stage(shape, element, PAD)
+
+
+def transformed(
+    problem: ConvProblem, dot: DotProduct, m: int, blocks: int, x: te.Tensor, u: te.Tensor, zero: int
+) -> te.Tensor:
+    """The raw sums of the convolution through Winograd's transforms, in the output's layout."""
+    t, (rows, columns) = m + 2, tiles(problem, m)
+    n_tiles, batch, lanes = rows * columns, problem.batch, dot.lanes
+    bordered = bordered_input(problem, dot, m, x, zero)
+    chunk, count = channel_chunk(problem, dot), chunks(problem, dot)
+    matrix = [[int(factor) for factor in row] for row in BT[m]]
+
+    def row(n: Any, k: Any, p: Any, a: Any, c: Any, v: Any) -> Any:
+        top, left = p // columns * m, p % columns * m
+        return combination(matrix, a, "int16", lambda r: bordered(n, k, top + r, left + c, v).astype("int16"))
+
+    half = stage((batch, count, n_tiles, t, t, chunk), row, INPUT_ROWS)
+    v_tiles = stage(
+        (batch, t * t, count, n_tiles, chunk),
+        lambda n, e, k, p, v: combination(matrix, e % t, "int16", lambda c: half(n, k, p, e // t, c, v)),
+        INPUT_TILES,
+    )
+    shape = packed_shape(problem, dot, m, blocks)
+    k, j, q = (reduce_axis(extent, name) for extent, name in zip((shape[2], shape[3], shape[6]), "kjq", strict=True))
+
+    def product(n: Any, e: Any, o: Any, b: Any, p: Any, v: Any) -> Any:
+        value: Any = v_tiles(n, e, k, p, j * dot.group + q)
+        return te.sum(value.astype("int32") * u(e, o, k, j, b, v, q).astype("int32"), axis=[k, j, q])
+
+    products = stage((batch, t * t, shape[1], blocks, n_tiles, lanes), product, ACCUMULATE)
+
+    def out_row(n: Any, o: Any, p: Any, a: Any, c: Any, v: Any) -> Any:
+        # Unsigned: these sums may wrap, which TVM has LLVM assume signed ones do not.
+        def wrapping(r: int) -> Any:
+            return products(n, r * t + c, o // blocks, o % blocks, p, v).astype("uint32")
+
+        return combination(AT[m], a, "uint32", wrapping)
+
+    out_rows = stage((batch, problem.out_blocks, n_tiles, m, t, lanes), out_row, OUTPUT_ROWS)
+
+    def result(n: Any, o: Any, h: Any, w: Any, v: Any) -> Any:
+        place = h // m * columns + w // m
+        scaled = combination(AT[m], w % m, "uint32", lambda c: out_rows(n, o, place, h % m, c, v))
+        whole = (scaled * tirx.const(INVERSE[m], "uint32")).astype("int32")
+        return whole >> tirx.const(SHIFT[m], "int32")
+
+    return stage((batch, problem.out_blocks, *problem.out_spatial, lanes), result, RESULT)
