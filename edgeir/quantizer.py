@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeir.calibration_data import ImageOptions, Source, samples_from
 from edgeir.compiler import load_model
+from edgeir.errors import EdgeIRError
 from edgeir.execution import CompiledGraph
 from edgeir.ir import Graph, Node
 from edgeir.ir.shapes import fix_shapes
@@ -17,6 +18,7 @@ from edgeir.passes.quantization.calibration import EXECUTE, interpret
 from edgeir.passes.quantization.equalize_cross_layer import EqualizeCrossLayer
 from edgeir.passes.quantization.placement import Placement, plan
 from edgeir.passes.quantization.quantize import METRIC, Quantize
+from edgeir.passes.quantization.quantize_dynamic import QuantizeDynamic
 from edgeir.passmanager import PassContext, Pipeline
 from edgeir.quantization_report import QuantizationReport, compare
 from edgeir.targets import Target, lookup
@@ -44,7 +46,7 @@ class QuantizationResult:
 
 def quantize(
     model: str | Path | Graph,
-    calibration: Source,
+    calibration: Source | None,
     *,
     target: str | Target = "host",
     bits: int = 8,
@@ -61,6 +63,7 @@ def quantize(
     correct_bias: bool = False,
     max_drop: float | None = None,
     metric: Metric | None = None,
+    dynamic: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
     passes: str | Pipeline | None = None,
     images: ImageOptions | None = None,
@@ -72,7 +75,8 @@ def quantize(
 
     Args:
         model: path of an ONNX file or of IR text, or a float graph (which stays as it is).
-        calibration: samples of real inputs; see `edgeir.calibration_data.samples_from`.
+        calibration: samples of real inputs; see `edgeir.calibration_data.samples_from`. With `dynamic` they serve the
+            comparison only, and None will do.
         target: decides the type of activations, and limits weights where its dot products could overflow.
         bits: of a weight: 8 or 4.
         scheme: of weights: `linear` or `log2`.
@@ -90,6 +94,9 @@ def quantize(
             first, until that holds.
         metric: judges a network, given as a function from inputs to outputs, in points of which more are better;
             agreement with the float model on the calibration samples, in percent, if None.
+        dynamic: only products by constant matrices become integer, each input being quantized over its own range as it
+            comes (`quantize-dynamic`): for transformers and recurrent networks. `target`, `per_channel`, `shapes`,
+            `passes` and those on the report apply.
         shapes: input name → sizes, where the model leaves dimensions open.
         passes: pipeline that prepares the float graph; the simplification pipeline if None.
         images: how pictures become inputs.
@@ -104,7 +111,9 @@ def quantize(
     graph = model.copy() if isinstance(model, Graph) else load_model(model, shapes)
     if isinstance(model, Graph) and shapes:
         graph = fix_shapes(graph, shapes)
-    samples = samples_from(calibration, graph.inputs, images=images, limit=limit)
+    if calibration is None and not dynamic:
+        raise EdgeIRError("no calibration samples", hint="give samples, or dynamic=True, which needs none")
+    samples = [] if calibration is None else samples_from(calibration, graph.inputs, images=images, limit=limit)
     execute = CompiledGraph if len(samples) >= COMPILE_FROM or max_drop is not None else interpret
     services: dict[str, Callable[..., Any]] = {EXECUTE: execute}
     if metric is not None:
@@ -132,7 +141,8 @@ def quantize(
         "skip": tuple(skip),
     }
     # Reading the pass back from its text checks the options.
-    pipeline = Pipeline(str(Quantize(**options)))
+    chosen = QuantizeDynamic(per_column=per_channel) if dynamic else Quantize(**options)
+    pipeline = Pipeline(f"{chosen},common-subexpressions" if dynamic else str(chosen))
     pipeline.run(graph, context)
     settings = {
         "target": machine.name,
@@ -143,10 +153,11 @@ def quantize(
         "placement": placement,
     }
     report = QuantizationReport(settings, calibration_samples=len(samples))
-    if compare_outputs:
+    if compare_outputs and (samples or evaluation is not None):
         held_out = samples if evaluation is None else samples_from(evaluation, original.inputs, images=images)
         run = CompiledGraph if len(held_out) >= COMPILE_FROM else interpret
-        named = layers_of(original, Quantize(**options).placement, skip)
+        # Dynamic products have no values of their own names beside the float ones.
+        named = [] if dynamic else layers_of(original, Quantize(**options).placement, skip)
         layers, outputs = compare(original, graph, named, held_out, run)
         report = QuantizationReport(settings, layers, outputs, len(samples), len(held_out))
     return QuantizationResult(graph, report)

@@ -1,7 +1,7 @@
 """Numbers read as another type of the same width, by CUDA's own functions.
 
-TVM writes `*(int *)(&(x))`, which is no C++ where x has become a constant: of a clamped sum that can only be one number,
-for example.
+TVM writes `*(int *)(&(x))`, which is no C++ where x has become a constant: the difference of a number and itself, for
+example.
 
 CUDA C++ Math API, "Type Casting Intrinsics".
 """

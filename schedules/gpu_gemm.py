@@ -14,7 +14,7 @@ from typing import Any
 
 import tvm_ffi
 from tvm import te, tirx
-from tvm.ir import Range
+from tvm.ir import Expr, Range
 from tvm.ir.expr import TensorLoad
 from tvm.s_tir import Schedule
 from tvm.s_tir.stmt import SBlock
@@ -279,9 +279,13 @@ def _with_flat_axes(schedule: AnySchedule, final: str, gemm: Gemm) -> AnyFunc:
     A single group has no axis.
     """
     skip = 1 if gemm.groups == 1 else 0
-    axes = tirx.IndexMap.from_func(
-        lambda *index: list(gemm.position(index))[skip:], ndim=len(gemm.out_shape), index_dtype="int32"
-    )
+
+    def flat(*index: Expression) -> list[Expression]:
+        group, row, column = gemm.position(index)
+        # A single row is the position along an axis of one element.
+        return [group, row if isinstance(row, Expr) else index[gemm.row_axes - 1], column][skip:]
+
+    axes = tirx.IndexMap.from_func(flat, ndim=len(gemm.out_shape), index_dtype="int32")
     schedule.transform_block_layout(schedule.get_sblock(final), axes)
     func = schedule.mod["main"]
 

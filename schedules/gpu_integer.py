@@ -18,8 +18,10 @@ from edgeir.schedules.template import Config
 from edgeir.schedules.workspace import workspace_bytes
 from edgeir.targets.target import Target
 
-# Fewer rows or columns leave most of a tile idle; a block of threads for each result is better then.
+# Fewer rows or columns leave most of a tile idle; a block of threads for each result is better then, unless the right
+# operand is packed: its words are neighbours in memory along the columns.
 _LEAST_SIDE = 4
+_FEW_ROWS = {"threads_m": 4, "threads_n": 32, "each_m": 1, "each_n": 1, "depth": 16}
 # Terms of a sum: fewer do not fill two words.
 _LEAST_DEPTH = 8
 
@@ -35,17 +37,18 @@ class _OnBytes:
         if not has_dot_product(target) or task.anchor != self.anchor:
             return False
         product = byte_product(task)
-        return (
-            product is not None and min(product.rows, product.columns) >= _LEAST_SIDE and product.depth >= _LEAST_DEPTH
-        )
+        if product is None or product.columns < _LEAST_SIDE or product.depth < _LEAST_DEPTH:
+            return False
+        return product.rows >= _LEAST_SIDE or (product.weight is not None and not product.weight.left)
 
     def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
         """Tile sizes; `depth` counts words."""
         return KNOBS
 
     def default(self, task: Task, target: Target) -> Config:
-        """The largest tile that keeps the processors busy."""
-        return default_config(product_gemm(_required(task)), target)
+        """The largest tile that keeps the processors busy; of a few rows one row for each thread."""
+        product = _required(task)
+        return _FEW_ROWS if product.rows < _LEAST_SIDE else default_config(product_gemm(product), target)
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
         """The scheduled kernel, its constant weight packed into words.

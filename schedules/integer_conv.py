@@ -24,6 +24,7 @@ from edgeir.schedules.dot_loops import with_dot_products
 from edgeir.schedules.integer_copies import input_workspace_bytes, schedule_input
 from edgeir.schedules.integer_decoding import PackedCodes, schedule_decoding
 from edgeir.schedules.integer_loops import schedule_pixels, schedule_rows
+from edgeir.schedules.integer_narrowing import with_packed_stores
 from edgeir.schedules.integer_stages import (
     accumulate_pixels,
     accumulate_rows,
@@ -129,7 +130,7 @@ class IntegerConv:
             schedule_rows(schedule, problem, dot, blocks, (int(config["tile_rows"]), columns), outer)
         decoded = 0 if codes is None else math.prod(packed_shape(problem, dot, blocks))
         return Kernel(
-            func=with_dot_products(kernel_function(schedule, problem, target), dot),
+            func=with_packed_stores(with_dot_products(kernel_function(schedule, problem, target), dot), target),
             pack={index: pack},
             workspace_bytes=input_workspace_bytes(problem) + decoded,
         )

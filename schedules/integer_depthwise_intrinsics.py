@@ -10,7 +10,7 @@ turns them into groups of taps of one channel, the form in which the instruction
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,17 +111,21 @@ def _broadcast(value: int, lanes: int) -> Any:
 
 
 def _chosen(vector: Any, order: Sequence[int]) -> Any:
-    return tirx.Shuffle([vector], [tirx.IntImm("int32", index) for index in order])
+    return tirx.Shuffle([vector], _numbers("int32", order))
+
+
+def _numbers(dtype: str, values: Iterable[int]) -> list[Any]:
+    return [tirx.IntImm(dtype, value) for value in values]
 
 
 def _spread_pairs(pixels: Any) -> Any:
     """Two pixels of 8 channels as pairs of 16-bit numbers by one shuffle: both halves of a register hold all bytes."""
-    both = _chosen(pixels, [*range(16), *range(16)])
+    both: Any = tirx.Shuffle([pixels, pixels], _numbers("int32", range(32)))
     order = []
     for channel in range(8):
         order += [channel, -1, 8 + channel, -1]
-    control = [tirx.IntImm("int8", index) for index in order]
-    spread = _call("int8x32", "llvm.x86.avx2.pshuf.b", tirx.reinterpret("int8x32", both), tirx.Shuffle(control, list(range(32))))
+    control: Any = tirx.Shuffle(_numbers("int8", order), _numbers("int32", range(32)))
+    spread = _call("int8x32", "llvm.x86.avx2.pshuf.b", tirx.reinterpret("int8x32", both), control)
     return tirx.reinterpret("int16x16", spread)
 
 

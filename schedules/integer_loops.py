@@ -7,6 +7,7 @@ from edgeir.schedules.conv_problem import ConvProblem
 from edgeir.schedules.conv_stages import ACCUMULATE, TirSchedule, inline_epilogue
 from edgeir.schedules.dot_intrinsics import DotProduct
 from edgeir.schedules.dot_loops import mark
+from edgeir.schedules.integer_narrowing import mark_narrowing
 
 
 def schedule_rows(
@@ -31,6 +32,7 @@ def schedule_rows(
         schedule.vectorize(inner)
     for loop in (row, column, b):
         schedule.unroll(loop)
+    mark_narrowing(schedule, column)
     schedule.compute_at(acc, w, preserve_unit_loops=True)
     for loop in (w,) if whole_rows else (h, w):
         cut_tail(schedule, loop)
@@ -56,6 +58,7 @@ def schedule_pixels(
     schedule.vectorize(v)
     schedule.unroll(pixel)
     schedule.unroll(b)
+    mark_narrowing(schedule, pixel)
     schedule.compute_at(acc, t, preserve_unit_loops=True)
     cut_tail(schedule, t)
     schedule.parallel(schedule.fuse(*order))

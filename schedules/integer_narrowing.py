@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm_ffi
-from tvm import arith, tirx
+from tvm import tirx
 from tvm.ir import Range
-from tvm.ir.expr import TensorLoad
 from tvm.s_tir.stmt import SBlock, SBlockRealize
+from tvm.sym import Analyzer
 
 from edgeir.schedules import analysis
 from edgeir.schedules.narrowing_intrinsics import GROUPS, Narrowing, narrowing
@@ -85,7 +85,7 @@ def _packed(loop: Any, target: Target) -> Any:
     stores = [_group(store, floats, way, zero, start, count) for start, count in _groups(extents[0])]
     body = tirx.SeqStmt([statement, *(piece for group in stores for piece in group)])
     whole = tirx.BufferRegion(store.buffer, [Range.from_min_extent(0, extent) for extent in store.buffer.shape])
-    return _block(store.name, store.reads, [whole], body, None, [floats])
+    return _block(store.name, [], [whole], body, None, [floats])
 
 
 def _store(loop: Any) -> _Store | None:
@@ -121,20 +121,20 @@ def quantized_float(value: Any) -> tuple[Any, int] | None:
     """
     if not isinstance(value, tirx.Cast) or str(value.ty.dtype) != "uint8":
         return None
-    bits: Any = value.value
+    bits, added = value.value, 0
     if isinstance(bits, tirx.Add) and isinstance(bits.b, tirx.IntImm):
-        bits = bits.a
+        bits, added = bits.a, int(bits.b)
     if analysis.call_name(bits) != "reinterpret" or str(bits.ty.dtype) != "int32":
         return None
     shifted: Any = bits.args[0]
-    if not isinstance(shifted, tirx.Add) or not isinstance(shifted.b, tirx.FloatImm) or shifted.b.value < _SHIFT:
+    if not isinstance(shifted, tirx.Add) or not isinstance(shifted.b, tirx.FloatImm):
         return None
     upper = _limit(shifted.a, above=True)
     lower = None if upper is None else _limit(upper[1], above=False)
     if upper is None or lower is None:
         return None
     zero = int(-lower[0])
-    if not 0 <= zero <= 255 or upper[0] != 255 - zero or lower[0] != -zero:
+    if not 0 <= zero <= 255 or (lower[0], upper[0]) != (-zero, 255 - zero) or shifted.b.value + added != _SHIFT + zero:
         return None
     x = lower[1]
     # A lower limit below that of the bytes changes nothing.
@@ -180,7 +180,7 @@ def _neighbouring(store: _Store, lanes: int) -> bool:
             offset = offset * extent + at(index)
         return offset
 
-    analyzer = arith.Analyzer()
+    analyzer: Any = Analyzer()
     start = place(0, 0)
     ends = [(place(0, lanes - 1), lanes - 1), (place(1, 0), lanes)]
     return all(analyzer.can_prove_equal(end - start, distance) for end, distance in ends)

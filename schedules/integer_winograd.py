@@ -104,7 +104,7 @@ class IntegerWinograd:
         chunk = min(int(config["chunk_rows"]), rows)
 
         def anchor(inputs: Sequence[te.Tensor]) -> te.Tensor:
-            return transformed(problem, dot, m, blocks, inputs[0], inputs[1], integers.left_zero)
+            return transformed(problem, dot, m, blocks, chunk, inputs[0], inputs[1], integers.left_zero)
 
         placeholders, outputs = task.build(anchor, {index: PackedShape(packed_shape(problem, dot, m, blocks), dot.weight)})
         schedule = new_schedule(task, placeholders, outputs)

@@ -15,7 +15,7 @@ from edgeir.schedules.conv_stages import (
     schedule_elementwise,
 )
 from edgeir.schedules.dot_loops import mark
-from edgeir.schedules.integer_winograd_stages import INPUT_ROWS, INPUT_TILES, OUTPUT_ROWS
+from edgeir.schedules.integer_winograd_stages import INPUT_ROWS, INPUT_TILES, OUTPUT_ROWS, PRODUCTS
 
 
 def schedule_winograd(
@@ -32,8 +32,9 @@ def schedule_winograd(
         chunk: tile rows of a chunk.
         by_chunks: whether chunks run in parallel, or else the stages of a chunk.
     """
-    out = inline_epilogue(schedule, keep=(PAD, INPUT_ROWS, INPUT_TILES, ACCUMULATE, OUTPUT_ROWS))
-    named = {name: schedule.get_sblock(name) for name in (PAD, INPUT_ROWS, INPUT_TILES, ACCUMULATE, OUTPUT_ROWS)}
+    stages = (PAD, INPUT_ROWS, INPUT_TILES, PRODUCTS, OUTPUT_ROWS)
+    out = inline_epilogue(schedule, keep=stages)
+    named = {name: schedule.get_sblock(name) for name in stages}
     for block in producers_of_accumulation(schedule):
         if block_name(schedule, block) not in (PAD, INPUT_ROWS, INPUT_TILES):
             schedule_elementwise(schedule, schedule.get_loops(block), parallel=True)
@@ -48,21 +49,31 @@ def schedule_winograd(
     for loop in (a, c):
         schedule.unroll(loop)
     schedule.vectorize(v)
-    schedule.compute_at(named[OUTPUT_ROWS], b, preserve_unit_loops=True)
-    schedule.compute_at(named[ACCUMULATE], o, preserve_unit_loops=True)
+    # One row of a tile at a time: its six vectors stay in registers.
+    schedule.compute_at(named[OUTPUT_ROWS], a, preserve_unit_loops=True)
+    schedule.compute_at(named[PRODUCTS], o, preserve_unit_loops=True)
+    _schedule_products(schedule, named[PRODUCTS], tile)
     schedule.compute_at(named[INPUT_TILES], place, preserve_unit_loops=True)
     schedule.parallel(place if by_chunks else o)
     _unroll(schedule, named[OUTPUT_ROWS])
 
     *_, e, k, p, i = schedule.get_loops(named[INPUT_TILES])
-    schedule.reorder(k, p, e, i)
+    e, c = schedule.split(e, [None, m + 2])
+    schedule.reorder(k, p, e, c, i)
     schedule.unroll(e)
+    schedule.unroll(c)
     schedule.vectorize(i)
-    schedule.compute_at(named[INPUT_ROWS], p, preserve_unit_loops=True)
+    schedule.compute_at(named[INPUT_ROWS], e, preserve_unit_loops=True)
     if not by_chunks:
         schedule.parallel(schedule.fuse(k, p))
     _unroll(schedule, named[INPUT_ROWS])
-    _schedule_products(schedule, named[ACCUMULATE], tile)
+
+    acc = schedule.get_sblock(ACCUMULATE)
+    k = schedule.get_loops(acc)[-6]
+    pixel, b, v = schedule.get_loops(schedule.decompose_reduction(acc, k))[-3:]
+    schedule.unroll(pixel)
+    schedule.unroll(b)
+    mark(schedule, v)
 
 
 def _schedule_border(schedule: TirSchedule, block: Any, in_block: int) -> None:
@@ -76,23 +87,20 @@ def _schedule_border(schedule: TirSchedule, block: Any, in_block: int) -> None:
 
 def _schedule_products(schedule: TirSchedule, products: Any, tile: int) -> None:
     """Register tiles of tiles x channel blocks, their sums stored when they are complete."""
-    store = schedule.cache_write(products, 0, "global")
-    *_, e, o, b, p, v, k, j, q = schedule.get_loops(products)
+    acc = schedule.get_sblock(ACCUMULATE)
+    b, p, v = schedule.get_loops(products)[-3:]
     p, pixel = schedule.split(p, [None, tile])
-    schedule.reorder(e, o, p, k, j, pixel, b, v, q)
-    schedule.reverse_compute_at(store, p, preserve_unit_loops=True)
+    schedule.reorder(p, pixel, b, v)
+    schedule.unroll(pixel)
+    schedule.unroll(b)
+    schedule.vectorize(v)
+    schedule.compute_at(acc, p, preserve_unit_loops=True)
     cut_tail(schedule, p)
-    init = schedule.decompose_reduction(products, k)
-    for block in (products, init, store):
-        loops = schedule.get_loops(block)
-        lane = loops[-2] if block is products else loops[-1]
-        place = len(loops) - (4 if block is products else 3)
-        for loop in loops[place : place + 2]:
-            schedule.unroll(loop)
-        if block is store:
-            schedule.vectorize(lane)
-        else:
-            mark(schedule, lane)
+    b, pixel, v, k, j, q = schedule.get_loops(acc)[-6:]
+    schedule.reorder(k, j, pixel, b, v, q)
+    schedule.unroll(pixel)
+    schedule.unroll(b)
+    mark(schedule, v)
 
 
 def _unroll(schedule: TirSchedule, block: Any) -> None:

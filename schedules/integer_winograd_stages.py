@@ -20,19 +20,15 @@ from tvm import te, tirx
 
 from edgeir.schedules.conv_problem import ConvProblem
 from edgeir.schedules.conv_stages import ACCUMULATE, PAD, RESULT, reduce_axis, stage
-from edgeir.schedules.conv_winograd import BT, tiles
+from edgeir.schedules.conv_winograd import tiles
 from edgeir.schedules.dot_intrinsics import DotProduct
 
 INPUT_ROWS, INPUT_TILES = "winograd_input_rows", "winograd_input"
-OUTPUT_ROWS = "winograd_output_rows"
+PRODUCTS, OUTPUT_ROWS = "winograd_products", "winograd_output_rows"
 
 G = {
     2: [[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]],
     4: [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 12]],
-}
-AT = {
-    2: [[1, 1, 1, 0], [0, 1, -1, -1]],
-    4: [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 2]],
 }
 SHIFT = {2: 2, 4: 6}
 """Bits that the results are shifted by, by output tile."""
@@ -73,26 +69,39 @@ def pack_weight(problem: ConvProblem, dot: DotProduct, m: int, blocks: int) -> C
     return pack
 
 
-def combination(rows: Sequence[Sequence[int]], index: Any, dtype: str, value: Callable[[int], Any]) -> Any:
-    """Row `index` of a constant matrix times the vector `value`; `index` is constant once its loop is unrolled."""
-    chosen: Any = None
-    for number, row in enumerate(rows):
-        total: Any = tirx.const(0, dtype)
-        for column, factor in sorted(enumerate(row), key=lambda item: -item[1]):
-            if factor:
-                term = value(column) * tirx.const(abs(factor), dtype)
-                total = total + term if factor > 0 else total - term
-        chosen = total if chosen is None else tirx.Select(index == number, total, chosen)
-    return chosen
+def input_transform(m: int, x: Sequence[Any]) -> list[Any]:
+    """B^T x, subexpressions shared."""
+    if m == 2:
+        return [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]]
+    even, odd = x[4] - x[2] * 4, x[3] - x[1] * 4
+    outer, inner = x[4] - x[2], (x[3] - x[1]) * 2
+    first, last = outer + (x[0] - x[2]) * 4, (x[5] - x[3]) - inner * 2
+    return [first, even + odd, even - odd, outer + inner, outer - inner, last]
 
 
-def bordered_input(problem: ConvProblem, dot: DotProduct, m: int, x: te.Tensor, zero: int) -> te.Tensor:
-    """The input as (N, chunks, H, W, channels), with a border of its zero point in which every tile lies."""
-    rows, columns = tiles(problem, m)
+def output_transform(m: int, x: Sequence[Any]) -> list[Any]:
+    """A^T x, subexpressions shared; for m = 4 the last column of A^T times 2, as the last row of G lacks it."""
+    if m == 2:
+        return [x[0] + (x[1] + x[2]), x[1] - x[2] - x[3]]
+    near, far = x[1] + x[2], x[3] + x[4]
+    across, beyond = x[1] - x[2], x[3] - x[4]
+    return [(x[0] + near) + far, across + beyond * 2, near + far * 4, (across + beyond * 8) + x[5] * 2]
+
+
+def chosen(values: Sequence[Any], index: Any) -> Any:
+    """The value at `index`, which is constant once its loop is unrolled."""
+    found = values[0]
+    for number, value in enumerate(values[1:], start=1):
+        found = tirx.Select(index == number, value, found)
+    return found
+
+
+def bordered_input(problem: ConvProblem, dot: DotProduct, m: int, rows: int, x: te.Tensor, zero: int) -> te.Tensor:
+    """The input as (N, chunks, H, W, channels), with a border of its zero point in which `rows` rows of tiles lie."""
     (height, width), (top, left) = problem.in_spatial, problem.pads_begin
-    block, chunk = problem.in_block, channel_chunk(problem, dot)
-    extents = (rows * m + 2, columns * m + 2)
-    shape = (problem.batch, chunks(problem, dot), *extents, chunk)
+    block, channels = problem.in_block, channel_chunk(problem, dot)
+    extents = (rows * m + 2, tiles(problem, m)[1] * m + 2)
+    shape = (problem.batch, chunks(problem, dot), *extents, channels)
 
     def element(n: Any, k: Any, h: Any, w: Any, i: Any) -> Any:
         inside = []
@@ -101,8 +110,8 @@ def bordered_input(problem: ConvProblem, dot: DotProduct, m: int, x: te.Tensor, 
                 inside.append(tirx.likely(place >= begin))
             if whole > begin + extent:
                 inside.append(tirx.likely(place < begin + extent))
-        at = k * (chunk // block) + i // block
-        if problem.in_blocks * block % chunk:
+        at = k * (channels // block) + i // block
+        if problem.in_blocks * block % channels:
             inside.append(at < problem.in_blocks)
         value = x(n, at, h - top, w - left, i % block)
         return tirx.if_then_else(tirx.all(*inside), value, tirx.const(zero, str(x.dtype))) if inside else value
@@ -111,46 +120,61 @@ def bordered_input(problem: ConvProblem, dot: DotProduct, m: int, x: te.Tensor, 
 
 
 def transformed(
-    problem: ConvProblem, dot: DotProduct, m: int, blocks: int, x: te.Tensor, u: te.Tensor, zero: int
+    problem: ConvProblem, dot: DotProduct, m: int, blocks: int, chunk: int, x: te.Tensor, u: te.Tensor, zero: int
 ) -> te.Tensor:
-    """The raw sums of the convolution through Winograd's transforms, in the output's layout."""
+    """The raw sums of the convolution through Winograd's transforms, in the output's layout.
+
+    Args:
+        problem: the convolution.
+        dot: the inner product of pairs.
+        m: rows and columns of an output tile.
+        blocks: channel blocks of a register tile.
+        chunk: tile rows that are transformed at once.
+        x: the input.
+        u: the packed weight.
+        zero: the input's zero point.
+    """
     t, (rows, columns) = m + 2, tiles(problem, m)
-    n_tiles, batch, lanes = rows * columns, problem.batch, dot.lanes
-    bordered = bordered_input(problem, dot, m, x, zero)
-    chunk, count = channel_chunk(problem, dot), chunks(problem, dot)
-    matrix = [[int(factor) for factor in row] for row in BT[m]]
+    pieces, n_tiles, batch, lanes = -(-rows // chunk), chunk * columns, problem.batch, dot.lanes
+    bordered = bordered_input(problem, dot, m, pieces * chunk, x, zero)
+    _, o_tiles, *extents, _, _, pair = packed_shape(problem, dot, m, blocks)
 
-    def row(n: Any, k: Any, p: Any, a: Any, c: Any, v: Any) -> Any:
-        top, left = p // columns * m, p % columns * m
-        return combination(matrix, a, "int16", lambda r: bordered(n, k, top + r, left + c, v).astype("int16"))
+    def row(n: Any, g: Any, k: Any, p: Any, a: Any, c: Any, v: Any) -> Any:
+        top, left = (g * chunk + p // columns) * m, p % columns * m
+        return chosen(
+            input_transform(m, [bordered(n, k, top + r, left + c, v).astype("int16") for r in range(t)]), a
+        )
 
-    half = stage((batch, count, n_tiles, t, t, chunk), row, INPUT_ROWS)
+    channels = channel_chunk(problem, dot)
+    half = stage((batch, pieces, extents[0], n_tiles, t, t, channels), row, INPUT_ROWS)
     v_tiles = stage(
-        (batch, t * t, count, n_tiles, chunk),
-        lambda n, e, k, p, v: combination(matrix, e % t, "int16", lambda c: half(n, k, p, e // t, c, v)),
+        (batch, pieces, t * t, extents[0], n_tiles, channels),
+        lambda n, g, e, k, p, v: chosen(input_transform(m, [half(n, g, k, p, e // t, c, v) for c in range(t)]), e % t),
         INPUT_TILES,
     )
-    shape = packed_shape(problem, dot, m, blocks)
-    k, j, q = (reduce_axis(extent, name) for extent, name in zip((shape[2], shape[3], shape[6]), "kjq", strict=True))
+    k, j, q = (reduce_axis(extent, name) for extent, name in zip((*extents, pair), "kjq", strict=True))
 
-    def product(n: Any, e: Any, o: Any, b: Any, p: Any, v: Any) -> Any:
-        value: Any = v_tiles(n, e, k, p, j * dot.group + q)
+    def product(n: Any, g: Any, e: Any, o: Any, b: Any, p: Any, v: Any) -> Any:
+        value: Any = v_tiles(n, g, e, k, p, j * pair + q)
         return te.sum(value.astype("int32") * u(e, o, k, j, b, v, q).astype("int32"), axis=[k, j, q])
 
-    products = stage((batch, t * t, shape[1], blocks, n_tiles, lanes), product, ACCUMULATE)
+    # The sums of a register tile, and where all sums of a chunk are stored.
+    shape = (batch, pieces, t * t, o_tiles, blocks, n_tiles, lanes)
+    sums = stage(shape, product, ACCUMULATE)
+    products = stage(shape, lambda *index: sums(*index), PRODUCTS)
 
-    def out_row(n: Any, o: Any, p: Any, a: Any, c: Any, v: Any) -> Any:
+    def out_row(n: Any, o: Any, g: Any, p: Any, a: Any, c: Any, v: Any) -> Any:
         # Unsigned: these sums may wrap, which TVM has LLVM assume signed ones do not.
         def wrapping(r: int) -> Any:
-            return products(n, r * t + c, o // blocks, o % blocks, p, v).astype("uint32")
+            return products(n, g, r * t + c, o // blocks, o % blocks, p, v).astype("uint32")
 
-        return combination(AT[m], a, "uint32", wrapping)
+        return chosen(output_transform(m, [wrapping(r) for r in range(t)]), a)
 
-    out_rows = stage((batch, problem.out_blocks, n_tiles, m, t, lanes), out_row, OUTPUT_ROWS)
+    out_rows = stage((batch, problem.out_blocks, pieces, n_tiles, m, t, lanes), out_row, OUTPUT_ROWS)
 
     def result(n: Any, o: Any, h: Any, w: Any, v: Any) -> Any:
-        place = h // m * columns + w // m
-        scaled = combination(AT[m], w % m, "uint32", lambda c: out_rows(n, o, place, h % m, c, v))
+        place = (h // (m * chunk), h % (m * chunk) // m * columns + w // m)
+        scaled = chosen(output_transform(m, [out_rows(n, o, *place, h % m, c, v) for c in range(t)]), w % m)
         whole = (scaled * tirx.const(INVERSE[m], "uint32")).astype("int32")
         return whole >> tirx.const(SHIFT[m], "int32")
 

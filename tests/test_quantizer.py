@@ -180,3 +180,21 @@ def test_command_with_bad_input(tmp_path: Path) -> None:
     arguments = ["quantize", str(tmp_path / "model.onnx"), "-o", str(tmp_path / "q.onnx"), "--calibration"]
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "nothing.npz")])
     assert isinstance(done.exception, EdgeIRError) and not (tmp_path / "q.onnx").exists()
+
+
+def test_dynamic_needs_no_samples(tmp_path: Path) -> None:
+    b = Builder("mlp")
+    x = b.input("x", "float32[4, 64]")
+    weights = np.random.default_rng(0).standard_normal((64, 80)).astype(np.float32)
+    graph = b.outputs(y=b.relu(b.matmul(x, weights)))
+    model, output = tmp_path / "mlp.onnx", tmp_path / "dynamic.onnx"
+    edgeir.export_onnx(graph, model)
+    result = CliRunner().invoke(app, ["quantize", str(model), "--dynamic", "-o", str(output)])
+    assert result.exit_code == 0, result.output
+    assert "MatMulInteger" in {node.op_type for node in onnx.load(str(output)).graph.node}
+    array = np.random.default_rng(1).standard_normal((4, 64)).astype(np.float32)
+    assert relative(engine(output).run(None, {"x": array})[0], evaluate(graph, {"x": array})["y"]) < 0.02
+    compared = edgeir.quantize(graph, [{"x": array}], dynamic=True)
+    assert compared.report.outputs[0].mean_cosine > 0.999
+    with pytest.raises(EdgeIRError, match="no calibration samples"):
+        edgeir.quantize(graph, None)

@@ -23,8 +23,13 @@ def register(app: typer.Typer) -> None:
 
 def quantize(
     model: Annotated[Path, typer.Argument(help="ONNX file or IR text, float.")],
-    calibration: Annotated[Path, typer.Option(help="Samples: .npz, .npy, or a folder of such files or of pictures.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="QDQ ONNX file to write, or IR text (.edgeir).")],
+    calibration: Annotated[
+        Path | None, typer.Option(help="Samples: .npz, .npy, or a folder of such files or of pictures.")
+    ] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Quantize inputs of products as they come; needs no samples.")
+    ] = False,
     target: Annotated[
         str, typer.Option("--target", "-t", help="Preset, LLVM triple with +features, or host.")
     ] = "host",
@@ -77,6 +82,7 @@ def quantize(
         equalize=equalize,
         correct_bias=correct_bias,
         max_drop=max_drop,
+        dynamic=dynamic,
         shapes=parse_shapes(shape),
         images=ImageOptions(_numbers("--mean", mean), _numbers("--deviation", deviation)),
         limit=samples,
@@ -99,13 +105,15 @@ def quantize(
             _pair(layer.input_range),
             _pair(layer.output_range),
         )
-    _out.print(layers)
+    if result.report.layers:
+        _out.print(layers)
     outputs = Table("output", "max error", "mean cosine", "least cosine", "top-1 agreement")
     for row in result.report.outputs:
         outputs.add_row(
             row.name, f"{row.max_error:.3g}", f"{row.mean_cosine:.5f}", f"{row.min_cosine:.5f}", f"{row.top1:.1%}"
         )
-    _out.print(outputs)
+    if result.report.outputs:
+        _out.print(outputs)
     counted = f"{result.report.calibration_samples} samples, compared on {result.report.evaluation_samples}"
     _out.print(f"{output}: calibrated on {counted}", highlight=False, markup=False, soft_wrap=True)
 

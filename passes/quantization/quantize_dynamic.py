@@ -18,7 +18,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from edgeir.ir import Graph, Value
+from edgeir.ir import Graph, Node, Value
+from edgeir.passes.quantization.affine import dequantized
 from edgeir.passes.quantization.integer_rules import MOST_TERMS
 from edgeir.passes.quantization.quantize_weights import input_axis, output_axis, sums_saturate
 from edgeir.passes.quantization.weight_rounding import linear_codes, linear_scales
@@ -63,11 +64,55 @@ class DynamicProduct(RewriteRule):
         pair = input_axis(node) if self.pairs else None
         steps = linear_scales(w.data, axes, "int8", "float32", pair, search=False)
         weights = rewriter.constant(linear_codes(w.data, steps, "int8", pair), w.name)
-        column = steps.reshape(-1) if steps.size > 1 else steps.reshape(())
-        q, scale, zero = quantized_over_range(rewriter, node.input(0))
-        total = rewriter.add("matmul_integer", q, weights, zero, **node.attributes)
-        factor = rewriter.add("mul", scale, rewriter.constant(column, "scale"))
-        rewriter.replace(rewriter.add("dequantize", total, factor))
+        _replace(node, weights, steps, rewriter)
+
+
+class DynamicStoredProduct(RewriteRule):
+    """matmul(x, dequantize(w8, t)) → dequantize(matmul_integer(quantize(x, s, z), w8, z), s·t): the weights stay."""
+
+    name = "dynamic-stored-product"
+    pattern = op("matmul", name="product")
+
+    def check(self, match: Match) -> str | None:
+        """A computed float32 matrix times one that is stored in int8 with a scale in all, or for each column."""
+        x, stored = match.root.input(0), dequantized(match.root.input(1))
+        if x.is_constant or x.type.dtype != "float32" or stored is None:
+            return "the right operand is not dequantized"
+        q, scale = stored.q, stored.scale
+        if not (q.is_constant and scale.is_constant) or q.type.dtype != "int8" or q.type.rank != 2:
+            return "the weights are no constant matrix of int8"
+        if stored.zero is not None and not (stored.zero.is_constant and not stored.zero.data.any()):
+            return "the weights have a zero point"
+        if _columns(match.root, scale.data) is None or scale.type.dtype != "float32":
+            return "the scale varies along what is summed"
+        if x.type.elements == 0 or match.root.output.type.layout:
+            return "the input is empty, or has a layout"
+        return None if q.data.shape[1 - output_axis(match.root)] <= MOST_TERMS else "the sums might overflow"
+
+    def rewrite(self, match: Match, rewriter: Rewriter) -> None:
+        """Quantizes the input."""
+        stored = dequantized(match.root.input(1))
+        assert stored is not None
+        column = _columns(match.root, stored.scale.data)
+        assert column is not None
+        _replace(match.root, stored.q, column, rewriter)
+
+
+def _columns(node: Node, scale: np.ndarray) -> np.ndarray | None:
+    """A scale as one number, or as one for each column of a product; None if it varies otherwise."""
+    if scale.size == 1:
+        return scale
+    full = scale.reshape((1,) * (2 - scale.ndim) + scale.shape)
+    return scale.reshape(-1) if full.shape[1 - output_axis(node)] == 1 else None
+
+
+def _replace(node: Node, weights: Value, steps: np.ndarray, rewriter: Rewriter) -> None:
+    """The product of a node with its input quantized as it comes; `steps` are the weights' scales."""
+    column = steps.reshape(-1) if steps.size > 1 else steps.reshape(())
+    q, scale, zero = quantized_over_range(rewriter, node.input(0))
+    total = rewriter.add("matmul_integer", q, weights, zero, **node.attributes)
+    factor = rewriter.add("mul", scale, rewriter.constant(column, "scale"))
+    rewriter.replace(rewriter.add("dequantize", total, factor))
 
 
 def quantized_over_range(rewriter: Rewriter, x: Value) -> tuple[Value, Value, Value]:
@@ -117,4 +162,5 @@ class QuantizeDynamic(Pass):
     def run(self, graph: Graph, context: PassContext) -> None:
         """Rewrites the graph."""
         pairs = sums_saturate(context.target) if self.pairs == "auto" else self.pairs == "yes"
-        context.apply(graph, (DynamicProduct(self.min_weights, self.per_column, pairs),))
+        rules = DynamicProduct(self.min_weights, self.per_column, pairs), DynamicStoredProduct()
+        context.apply(graph, rules)

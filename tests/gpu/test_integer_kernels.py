@@ -96,6 +96,8 @@ def test_convolutions(name: str, target: Target, dtype: str, template: str, tmp_
     "shape",
     [
         (9, 32, 45),
+        (1, 64, 96),
+        pytest.param((3, 53, 18), marks=pytest.mark.slow),
         pytest.param((37, 53, 18), marks=pytest.mark.slow),
         pytest.param((70, 130, 90), marks=pytest.mark.slow),
     ],
@@ -104,7 +106,7 @@ def test_convolutions(name: str, target: Target, dtype: str, template: str, tmp_
 def test_products(shape: tuple[int, int, int], transposed: bool, dtype: str, target: Target, tmp_path: Path) -> None:
     numbers = integer_products.BASE | {"shape": shape, "transposed": transposed}
     graph, inputs = product_network(of_type(numbers, dtype, "zero"), 2)
-    tensor = target is TENSOR and dtype == "int8"
+    tensor = target is TENSOR and dtype == "int8" and shape[0] >= 8
     check(fused(graph), inputs, target, tmp_path, "gpu_integer_tensor_core" if tensor else "gpu_integer")
 
 
@@ -264,8 +266,8 @@ def test_others_take_the_fallback() -> None:
     task, _, _ = product_task()
     assert select(task, lookup("opencl")).name == "gpu_fallback"  # no instruction
     depthwise, _ = conv_network(integer_networks.BASE | {"channels": (12, 12), "groups": 12}, 0, 0)
-    row, _ = product_network(integer_products.BASE | {"shape": (1, 64, 96)})
-    for graph in (depthwise, row):
+    narrow, _ = product_network(integer_products.BASE | {"shape": (9, 64, 3)})
+    for graph in (depthwise, narrow):
         names = {select(task, TENSOR).name for task in tasks_of(fused(graph)) if task.anchor.endswith("_integer")}
         assert names == {"gpu_fallback"}
 

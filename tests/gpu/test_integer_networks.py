@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from tvm import te, tirx
 
 import edgeir
 from edgeir.compiler import load_model
@@ -20,12 +22,15 @@ from edgeir.lowering.gpu import device_source
 from edgeir.lowering.module import plan
 from edgeir.passes.pipelines import default_pipeline
 from edgeir.passes.quantization.insert_qdq import activation_dtype
+from edgeir.passes.quantization.quantize_dynamic import QuantizeDynamic
 from edgeir.passes.quantization.quantize_weights import sums_saturate
 from edgeir.passmanager import PassContext
 from edgeir.runtime import Session
+from edgeir.schedules.gpu_stages import schedule_for_gpu
 from edgeir.schedules.select import select
 from edgeir.targets import Target, lookup
 from tests.gpu.emulated_graph import run_emulated
+from tests.gpu.emulator import EmulatedGpu
 from tests.gpu.test_device import device_target
 from tests.lowering import integer_networks, integer_products
 from tests.lowering.integer_networks import conv_network
@@ -93,6 +98,33 @@ def test_a_quantized_network_on_the_emulated_gpu(tmp_path: Path) -> None:
     got = run_emulated(graph, inputs, ORIN, tmp_path)
     for name, array in evaluate(graph, inputs).items():
         assert_close(got[name], array, 1e-6)
+
+
+@needs_compiler
+def test_inputs_quantized_over_their_own_range(tmp_path: Path) -> None:
+    """The zero point of the unsigned input, computed when the graph runs, becomes that of a signed one."""
+    rng, builder = np.random.default_rng(1), Builder("net")
+    x = builder.input("x", "float32[24, 96]")
+    y = builder.relu(builder.matmul(x, rng.standard_normal((96, 80)).astype(np.float32)))
+    graph = builder.outputs(y=builder.matmul(y, rng.standard_normal((80, 64)).astype(np.float32)))
+    QuantizeDynamic().run(graph, PassContext(target=ORIN))
+    inputs = {"x": rng.standard_normal((24, 96)).astype(np.float32)}
+    expected = evaluate(graph, inputs)["y"]
+    graph = lowered(graph, ORIN)
+    assert templates(graph, ORIN) == ["gpu_integer_tensor_core_matmul"] * 2
+    np.testing.assert_array_equal(run_emulated(graph, inputs, ORIN, tmp_path)["y"], expected)
+
+
+@needs_compiler
+def test_a_number_that_becomes_constant_in_the_compiler(tmp_path: Path) -> None:
+    """TVM makes 0 of the difference of a number and itself, and then writes the address of a constant for its bits."""
+    x: Any = te.placeholder((9,), "float32", name="x")
+    magic = tirx.const(1.5 * 2**23, "float32")
+    y: Any = te.compute((9,), lambda i: tirx.reinterpret("int32", x[i] - x[i] + magic), name="y")
+    function: Any = te.create_prim_func([x, y]).with_attr("global_symbol", "bits")
+    got = np.zeros(9, np.int32)
+    EmulatedGpu({"bits": schedule_for_gpu(function, ORIN)}, ORIN, tmp_path)("bits", np.ones(9, np.float32), got)
+    np.testing.assert_array_equal(got, np.full(9, 1.5 * 2**23, np.float32).view(np.int32))
 
 
 @needs_nvrtc

@@ -111,3 +111,31 @@ def test_what_onnxruntime_quantizes_dynamically() -> None:
     (product,) = [n for n in inner if n.op == "matmul_integer"]
     assert len(product.present_inputs) == 2
     assert sum(n.op == "dequantize" for n in inner) == 1
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", [(), (1, 80)])
+def test_weights_that_are_stored_in_eight_bits_are_used_as_they_are(transposed: bool, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-127, 128, (80, 64) if transposed else (64, 80)).astype(np.int8)
+    scale = rng.uniform(0.01, 0.02, shape).astype(F)
+    b = Builder("stored")
+    x = b.input("x", "float32[9, 64]")
+    weights = b.dequantize(codes, scale.T if transposed and shape else scale)
+    graph = b.outputs(y=b.matmul(x, weights, transpose_b=transposed))
+    inputs = {"x": rng.standard_normal((9, 64)).astype(F)}
+    expected = evaluate(graph, inputs)["y"]
+    Pipeline("quantize-dynamic").run(graph, PassContext(keep_reproducer=False))
+    assert operators(graph).count("matmul_integer") == 1
+    assert any(np.array_equal(value.data, codes) for value in graph.constants if value.type.dtype == "int8")
+    got = evaluate(graph, inputs)["y"]
+    assert np.sqrt(np.mean((got - expected) ** 2)) < 0.02 * expected.std()
+
+
+def test_a_scale_along_the_sum_stays() -> None:
+    b = Builder("stored")
+    x = b.input("x", "float32[9, 64]")
+    weights = b.dequantize(np.ones((64, 80), np.int8), np.ones((64, 1), F))
+    graph = b.outputs(y=b.matmul(x, weights))
+    Pipeline("quantize-dynamic").run(graph, PassContext(keep_reproducer=False))
+    assert "matmul_integer" not in operators(graph)
