@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeir.training.fit_options import FitOptions
 
-BATCH = 128
+BATCH = 64
 AUGMENT = ("flip", "shift=2")
 SPARSITIES = (0.5, 0.7, 0.8, 0.86, 0.9)
 """Shares of zeros after the rounds of iterative pruning."""
@@ -67,6 +67,8 @@ class Plan:
             "augment": list(AUGMENT),
             "sparsities": list(SPARSITIES),
             "recovery": RECOVERY,
-            "student_network": {name: list(value) if isinstance(value, tuple) else value for name, value in STUDENT.items()},
+            "student_network": {
+                name: list(value) if isinstance(value, tuple) else value for name, value in STUDENT.items()
+            },
             "student_losses": STUDENT_LOSSES,
         }

@@ -33,10 +33,15 @@ from edgeir.schedules.integer_stages import (
     quads_input,
 )
 from edgeir.schedules.integer_tile import choose_dot_tile, dot_total_cycles
+from edgeir.schedules.narrowing_intrinsics import GROUPS, narrowing
 from edgeir.schedules.register_tile import RegisterTile, divisors
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.targets.target import Target
+
+
+_SHORT_REDUCTION = 64
+"""Steps up to which the stores of a tile take a notable part of the time."""
 
 
 class IntegerConv:
@@ -85,6 +90,7 @@ class IntegerConv:
             flat, flat_chunk, flat_cycles = _flat_tile(problem, blocks, dot, target)
             if pointwise or flat_cycles < 0.98 * dot_total_cycles(rows, columns, blocks, tile, dot, target):
                 walk, tile, chunk = "flat", flat, flat_chunk
+        tile = self._packing_tile(task, target, tile, chunk if walk == "flat" else columns)
         return {
             "walk": walk,
             "tile_rows": tile.rows,
@@ -93,6 +99,21 @@ class IntegerConv:
             "chunk_pixels": chunk,
             "outer": outer_loop(problem, target),
         }
+
+    def _packing_tile(self, task: Task, target: Target, tile: RegisterTile, columns: int) -> RegisterTile:
+        """The tile that packs its bytes best if the reduction is short, so that the epilogue matters.
+
+        While one tile is stored the next is already summed if both are small: a group of pixels that are packed
+        together, and as many blocks as keep the sums from waiting for one another.
+        """
+        dot, problem = _required_dot(task, target), conv_problem(task)
+        steps = math.prod(packed_shape(problem, dot, 1)[1:5])
+        packs = task.outputs[0].dtype == "uint8" and narrowing(target, dot.lanes) is not None
+        if not packs or not problem.out_block or steps > _SHORT_REDUCTION or tile.rows > 1 or columns < GROUPS[0]:
+            return tile
+        blocks = next((n for n in divisors(-(-problem.out_group // dot.lanes), 3) if n > 1), 1)
+        pixels = GROUPS[0] * (1 if blocks > 1 or columns < 2 * GROUPS[0] else 2)
+        return RegisterTile(1, pixels, blocks)
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
         """The scheduled kernel; its workspace is the bordered or interleaved input."""
@@ -129,8 +150,9 @@ class IntegerConv:
         else:
             schedule_rows(schedule, problem, dot, blocks, (int(config["tile_rows"]), columns), outer)
         decoded = 0 if codes is None else math.prod(packed_shape(problem, dot, blocks))
+        summed = with_dot_products(kernel_function(schedule, problem, target), dot)
         return Kernel(
-            func=with_packed_stores(with_dot_products(kernel_function(schedule, problem, target), dot), target),
+            func=with_packed_stores(summed, target, integers.floats_fit),
             pack={index: pack},
             workspace_bytes=input_workspace_bytes(problem) + decoded,
         )

@@ -44,6 +44,7 @@ from edgeir.schedules.integer_depthwise_stages import (
     packed_shape,
 )
 from edgeir.schedules.integer_depthwise_tile import choose_tile
+from edgeir.schedules.integer_narrowing import mark_narrowing, with_packed_stores
 from edgeir.schedules.register_tile import STACK_LIMIT, divisors, vectors_per_block
 from edgeir.schedules.tails import apply_overlaps, overlap_tail
 from edgeir.schedules.task import Kernel, Task
@@ -116,6 +117,7 @@ class IntegerDepthwise:
         func = apply_overlaps(kernel_function(schedule, problem, target))
         if dot is not None:
             func = with_tap_products(func, problem, dot)
+        func = with_packed_stores(func, target)
         workspace = band_bytes(problem, dot, band)
         workspace += 4 * math.prod(problem.kernel) * problem.out_block if dot is None else 0
         return Kernel(func, {index: pack_weight(problem, dot)}, workspace * target.cores)
@@ -184,6 +186,7 @@ def _schedule(
     for loop in (row, column):
         schedule.unroll(loop)
     schedule.vectorize(v)
+    mark_narrowing(schedule, column)
     schedule.compute_at(acc, w, preserve_unit_loops=True)
     schedule.compute_at(pad, piece, preserve_unit_loops=True)
     *_, across, lanes = schedule.get_loops(pad)

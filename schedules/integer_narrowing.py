@@ -36,15 +36,21 @@ def mark_narrowing(schedule: AnySchedule, loop: Any) -> None:
     schedule.annotate(loop, NARROW, 1)
 
 
-def with_packed_stores(func: AnyFunc, target: Target) -> AnyFunc:
-    """The function with its marked loops replaced where they store quantized floats, else as they are."""
+def with_packed_stores(func: AnyFunc, target: Target, fit: bool = False) -> AnyFunc:
+    """The function with its marked loops replaced where they store quantized floats, else as they are.
+
+    Args:
+        func: the scheduled function.
+        target: the machine.
+        fit: whether all floats that are quantized are known to be numbers within int32 (`Integers.floats_fit`).
+    """
 
     def rewrite(loop: Any) -> Any:
         if NARROW not in loop.annotations:
             return loop
         annotations = {key: value for key, value in loop.annotations.items() if key != NARROW}
         plain = _loop(loop, loop.body, annotations or None)
-        return _packed(plain, target) or plain
+        return _packed(plain, target, fit) or plain
 
     return tvm_ffi.structural_map(func, ((tirx.For, rewrite),))
 
@@ -62,12 +68,12 @@ class _Store:
     name: str
 
 
-def _packed(loop: Any, target: Target) -> Any:
+def _packed(loop: Any, target: Target, fit: bool) -> Any:
     """The statement that takes the place of a marked loop; None where it does something else."""
     store = _store(loop)
     if store is None or str(store.buffer.dtype) != "uint8":
         return None
-    quantized = quantized_float(store.value)
+    quantized = quantized_float(store.value, fit)
     extents = [int(other.extent) for other in store.loops]
     way = narrowing(target, extents[-1])
     if quantized is None or way is None or not _neighbouring(store, extents[-1]):
@@ -113,8 +119,8 @@ def _store(loop: Any) -> _Store | None:
     )  # fmt: skip
 
 
-def quantized_float(value: Any) -> tuple[Any, int] | None:
-    """(limited x, zero) of a uint8 value that is saturate(round_half_even(x) + zero); None of other values.
+def quantized_float(value: Any, fit: bool = False) -> tuple[Any, int] | None:
+    """(limited x, zero; x as it is if it is known to fit int32) of a uint8 value that is saturate(round_half_even(x) + zero); None of other values.
 
     The form is that of `rounded_narrow` (edgeir/lowering/compute/casting.py): x limited to −zero … 255 − zero, plus
     1.5·2^23, of whose bits the last 8 are the result. Left out are the addition and the lower limit.
@@ -140,6 +146,8 @@ def quantized_float(value: Any) -> tuple[Any, int] | None:
     # A lower limit below that of the bytes changes nothing.
     while (further := _limit(x, above=False)) is not None and further[0] <= lower[0]:
         x = further[1]
+    if fit:
+        return x, zero
     greatest = tirx.const(upper[0], "float32")
     return tirx.Select(greatest < x, greatest, x), zero
 

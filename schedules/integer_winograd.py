@@ -33,6 +33,9 @@ from edgeir.schedules.task import Kernel, PackedShape, Task
 from edgeir.schedules.template import Config
 from edgeir.targets.target import Target
 
+MEMORY_BYTES_PER_CYCLE = 3.0
+"""Bytes per cycle that one core reads from beyond all caches."""
+
 
 class IntegerWinograd:
     """Dense 3x3 `conv_integer` with stride 1, blocked input and output, where Winograd's algorithm should pay."""
@@ -146,7 +149,8 @@ def winograd_cycles(
     """Estimated cycles with output tiles of m x m and chunks of `chunk` tile rows.
 
     Counts the products, or the streaming of their weights for each chunk if that takes longer; the transforms; and the
-    traffic of transformed tiles where a chunk's exceed half of the L2 cache.
+    traffic of transformed inputs, which are read for each tile of channels, where a chunk's do not stay in the L2 cache
+    beside the weights that pass through it.
     """
     rows, columns = tiles(problem, m)
     cache = target.l2_bytes or 8 * target.l1_bytes
@@ -156,9 +160,11 @@ def winograd_cycles(
     products = passes * t2 * in_channels / dot.group * step
     weight_bytes = 2 * t2 * in_channels * problem.out_channels
     if weight_bytes > cache // 2:
-        products = max(products, passes * weight_bytes / STREAM_BYTES_PER_CYCLE)
-    tile_bytes = t2 * chunk * columns * (2 * in_channels + 4 * tile.blocks * dot.lanes)
-    traffic = passes * 2 * tile_bytes / STREAM_BYTES_PER_CYCLE if tile_bytes > cache // 2 else 0.0
+        rate = MEMORY_BYTES_PER_CYCLE if weight_bytes > target.l3_bytes else STREAM_BYTES_PER_CYCLE
+        products = max(products, passes * weight_bytes / rate)
+    input_bytes = 2 * t2 * chunk * columns * in_channels
+    readings = problem.out_blocks // tile.blocks
+    traffic = passes * readings * input_bytes / STREAM_BYTES_PER_CYCLE if input_bytes > cache // 3 else 0.0
     # About four additions and two memory accesses for each of the t * t elements, in two passes.
     vectors = passes * chunk * columns * (in_channels / (2 * dot.lanes) + problem.out_blocks)
     return problem.batch * (products + traffic + 12.0 * t2 * vectors)

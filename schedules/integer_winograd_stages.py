@@ -48,10 +48,10 @@ def chunks(problem: ConvProblem, dot: DotProduct) -> int:
 
 
 def packed_shape(problem: ConvProblem, dot: DotProduct, m: int, blocks: int) -> tuple[int, ...]:
-    """Shape of the packed weight: (t * t, O tiles, I chunks, pairs, blocks, lanes, 2)."""
+    """Shape of the packed weight, in the order in which it is read: (O tiles, t * t, I chunks, pairs, blocks, lanes, 2)."""
     o = -(-problem.out_channels // (dot.lanes * blocks))
     pairs = channel_chunk(problem, dot) // dot.group
-    return ((m + 2) ** 2, o, chunks(problem, dot), pairs, blocks, dot.lanes, dot.group)
+    return (o, (m + 2) ** 2, chunks(problem, dot), pairs, blocks, dot.lanes, dot.group)
 
 
 def pack_weight(problem: ConvProblem, dot: DotProduct, m: int, blocks: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -59,33 +59,36 @@ def pack_weight(problem: ConvProblem, dot: DotProduct, m: int, blocks: int) -> C
     shape = packed_shape(problem, dot, m, blocks)
 
     def pack(weight: np.ndarray) -> np.ndarray:
-        e, o, k, pairs, _, lanes, pair = shape
+        o, e, k, pairs, _, lanes, pair = shape
         g = np.array(G[m], np.int32)
         transformed = np.einsum("xr,oirs,ys->xyoi", g, weight.astype(np.int32), g).reshape(e, *weight.shape[:2])
         full = np.zeros((e, o * blocks * lanes, k * pairs * pair), np.int16)
         full[:, : weight.shape[0], : weight.shape[1]] = transformed
-        return np.ascontiguousarray(full.reshape(e, o, blocks, lanes, k, pairs, pair).transpose(0, 1, 4, 5, 2, 3, 6))
+        return np.ascontiguousarray(full.reshape(e, o, blocks, lanes, k, pairs, pair).transpose(1, 0, 4, 5, 2, 3, 6))
 
     return pack
 
 
 def input_transform(m: int, x: Sequence[Any]) -> list[Any]:
-    """B^T x, subexpressions shared."""
+    """B^T x for int16, subexpressions shared."""
     if m == 2:
         return [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]]
-    even, odd = x[4] - x[2] * 4, x[3] - x[1] * 4
-    outer, inner = x[4] - x[2], (x[3] - x[1]) * 2
-    first, last = outer + (x[0] - x[2]) * 4, (x[5] - x[3]) - inner * 2
+    two, four = (tirx.const(factor, "int16") for factor in (2, 4))
+    even, odd = x[4] - four * x[2], x[3] - four * x[1]
+    outer, inner = x[4] - x[2], two * (x[3] - x[1])
+    first, last = outer + four * (x[0] - x[2]), (x[5] - x[3]) - two * inner
     return [first, even + odd, even - odd, outer + inner, outer - inner, last]
 
 
 def output_transform(m: int, x: Sequence[Any]) -> list[Any]:
-    """A^T x, subexpressions shared; for m = 4 the last column of A^T times 2, as the last row of G lacks it."""
+    """A^T x for uint32, subexpressions shared; for m = 4 with the last column of A^T times 2, which the last row of G lacks."""
     if m == 2:
         return [x[0] + (x[1] + x[2]), x[1] - x[2] - x[3]]
+    two, four, eight = (tirx.const(factor, "uint32") for factor in (2, 4, 8))
     near, far = x[1] + x[2], x[3] + x[4]
     across, beyond = x[1] - x[2], x[3] - x[4]
-    return [(x[0] + near) + far, across + beyond * 2, near + far * 4, (across + beyond * 8) + x[5] * 2]
+    last = two * x[5]
+    return [(x[0] + near) + far, across + two * beyond, near + four * far, across + eight * beyond + last]
 
 
 def chosen(values: Sequence[Any], index: Any) -> Any:
@@ -137,7 +140,7 @@ def transformed(
     t, (rows, columns) = m + 2, tiles(problem, m)
     pieces, n_tiles, batch, lanes = -(-rows // chunk), chunk * columns, problem.batch, dot.lanes
     bordered = bordered_input(problem, dot, m, pieces * chunk, x, zero)
-    _, o_tiles, *extents, _, _, pair = packed_shape(problem, dot, m, blocks)
+    o_tiles, _, *extents, _, _, pair = packed_shape(problem, dot, m, blocks)
 
     def row(n: Any, g: Any, k: Any, p: Any, a: Any, c: Any, v: Any) -> Any:
         top, left = (g * chunk + p // columns) * m, p % columns * m
@@ -156,7 +159,7 @@ def transformed(
 
     def product(n: Any, g: Any, e: Any, o: Any, b: Any, p: Any, v: Any) -> Any:
         value: Any = v_tiles(n, g, e, k, p, j * pair + q)
-        return te.sum(value.astype("int32") * u(e, o, k, j, b, v, q).astype("int32"), axis=[k, j, q])
+        return te.sum(value.astype("int32") * u(o, e, k, j, b, v, q).astype("int32"), axis=[k, j, q])
 
     # The sums of a register tile, and where all sums of a chunk are stored.
     shape = (batch, pieces, t * t, o_tiles, blocks, n_tiles, lanes)

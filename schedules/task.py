@@ -50,12 +50,14 @@ class Integers:
         symmetric: whether no weight is −128: two products of signed bytes then fit 16 bits.
         headroom: bits by which every raw sum of a convolution can be shifted left within 32 bits: 6, 2 or 0, whatever
             kernels have a use for.
+        floats_fit: whether all floats that the kernel quantizes are numbers within ±2^30.
     """
 
     left_zero: int
     pairs_fit: bool
     symmetric: bool
     headroom: int = 0
+    floats_fit: bool = False
 
 
 class PackedShape(tuple[int, ...]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from edgeir.lowering.compute.tables import Tables
 from edgeir.lowering.compute.windows import Channels
 from edgeir.lowering.integers import IntegerConstants, integer_constants
 from edgeir.lowering.layouts import to_physical
+from edgeir.lowering.ranges import quantized_floats_fit
 from edgeir.lowering.sparse import weight_sparsity
 from edgeir.schedules.task import AnchorCompute, Compressed, Operand, PackedShape, Task, TensorSpec, View
 
@@ -115,6 +116,8 @@ def lower_node(node: Node, name: str) -> Lowering:
     """
     region = region_of(node)
     integers = integer_constants(region.anchor, lambda value: _constant(region, value))
+    if integers is not None and quantized_floats_fit(region.nodes, lambda value: _constant(region, value)):
+        integers = replace(integers, facts=replace(integers.facts, floats_fit=True))
     biases, offset = _biases(region, integers)
     operands, sources = [], []
     for position, (inner, outer) in enumerate(zip(region.inputs, region.outer, strict=True)):

@@ -24,7 +24,7 @@ def outline(graph: Graph, group: Group) -> Node:
             if value in mapping:
                 continue
             if is_scalar_constant(value):
-                mapping[value] = body.add_constant(value.data, value.name)
+                mapping[value] = body.add_constant(value.data, value.name, value.type.layout)
             else:
                 mapping[value] = body.add_input(body.fresh_name(value.name), value.type)
                 operands.append(value)

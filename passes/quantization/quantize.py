@@ -17,7 +17,7 @@ is at most that much below the float network's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -146,7 +146,8 @@ class Quantize(Pass):
             scheme = self.scheme if bits == self.bits else "linear"
             quiet = PassContext(target=context.target, calibration=samples, services=context.services)
             self._activations(self.skip).run(variants[bits], quiet)
-            self._weights(bits, scheme, self.skip).run(variants[bits], quiet)
+            # As constants, which the switched network chooses between.
+            replace(self._weights(bits, scheme, self.skip), trainable=False).run(variants[bits], quiet)
         network = SwitchedNetwork(graph, variants, self.placement, self.skip, execute)
         precisions = dict.fromkeys(network.layers, ladder[0])
         for lower, upper in pairwise(ladder):

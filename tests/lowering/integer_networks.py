@@ -105,8 +105,6 @@ def conv_network(numbers: dict[str, Any], seed: int, block: int) -> tuple[Graph,
     x: Value = graph.add_input("x", TensorType(dtype, shape))
     inputs = {"x": data}
     weight = weight_value(graph, random, (outer, inner // groups, *numbers["kernel"]), numbers["weights"])
-    # Fusion turns constants of one element into numbers in the code, which have no layout.
-    block = block if outer > 1 else 0
     layout = f"NCHW{block}c" if block else ""
 
     def cast(value: Value, to: str) -> Value:
