@@ -26,7 +26,15 @@ from typing import Any
 import torch
 
 from benchmarks.compression_table_plan import AUGMENT, Plan
-from benchmarks.compression_table_rows import CALIBRATION, DROP, PLACEMENT, ROWS, UNTRAINED, Setting
+from benchmarks.compression_table_rows import (
+    CALIBRATION,
+    DROP,
+    OWN_SETTINGS,
+    PLACEMENT,
+    ROWS,
+    UNTRAINED,
+    Setting,
+)
 from benchmarks.latency import machine
 from edgeir.compiler import load_model
 from edgeir.export import export_model
@@ -77,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "max_drop": DROP,
         }
         for name in options.rows or ROWS:
-            settings = common if name in UNTRAINED else {**common, "plan": plan.to_dict()}
+            settings = dict(common) if name in UNTRAINED else {**common, "plan": plan.to_dict()}
+            settings |= OWN_SETTINGS.get(name, {})
             key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
             if any((row["settings"], row["seed"], row["row"]) == (key, seed, name) for row in document["results"]):
                 continue

@@ -186,7 +186,8 @@ def _pmaddwd_pairs(sums: Any, pair: Any, weights: Any, lanes: int) -> Any:
     """Sums that may wrap: TVM has LLVM assume that additions of signed numbers do not."""
     unsigned = f"uint32x{lanes}"
     products = _call(_PMADDWD[lanes], f"int32x{lanes}", _every_lane(pair, lanes, f"int16x{2 * lanes}"), weights)
-    total = tirx.reinterpret(unsigned, _fenced(sums, lanes)) + tirx.reinterpret(unsigned, products)
+    before: Any = tirx.reinterpret(unsigned, _fenced(sums, lanes))
+    total = before + tirx.reinterpret(unsigned, products)
     return tirx.reinterpret(f"int32x{lanes}", total)
 
 

@@ -39,7 +39,6 @@ from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.targets.target import Target
 
-
 _SHORT_REDUCTION = 64
 """Steps up to which the stores of a tile take a notable part of the time."""
 

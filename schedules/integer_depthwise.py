@@ -43,7 +43,7 @@ from edgeir.schedules.integer_depthwise_stages import (
     pack_weight,
     packed_shape,
 )
-from edgeir.schedules.integer_depthwise_tile import choose_tile
+from edgeir.schedules.integer_depthwise_tile import best_band, choose_tile
 from edgeir.schedules.integer_narrowing import mark_narrowing, with_packed_stores
 from edgeir.schedules.register_tile import STACK_LIMIT, divisors, vectors_per_block
 from edgeir.schedules.tails import apply_overlaps, overlap_tail
@@ -88,12 +88,13 @@ class IntegerDepthwise:
         problem = conv_problem(task)
         way = _ways(task, problem, target)[0]
         dot = _dot(task, problem, target) if way == "dot" else None
-        rows, columns = _tile(problem, dot, target)
+        bands = _bands(problem, dot, target)
+        rows, columns = _tile(problem, dot, bands, target)
         return {
             "sums": way,
             "tile_rows": rows,
             "tile_columns": columns,
-            "band_rows": _band_rows(problem, dot, rows, target),
+            "band_rows": best_band(bands, rows),
         }
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
@@ -141,10 +142,10 @@ def _dot(task: Task, problem: ConvProblem, target: Target) -> TapDot | None:
     return tap_dot(target, problem.out_block, x.dtype)
 
 
-def _tile(problem: ConvProblem, dot: TapDot | None, target: Target) -> tuple[int, int]:
+def _tile(problem: ConvProblem, dot: TapDot | None, bands: Sequence[int], target: Target) -> tuple[int, int]:
     """Rows and columns of a register tile; without a dot product, columns that waste least at the right edge."""
     if dot is not None:
-        return choose_tile(problem, dot, target)
+        return choose_tile(problem, dot, bands, target)
     vectors = vectors_per_block(problem.out_block, target)
     width, taps = problem.out_spatial[1], problem.kernel[1]
     best, best_steps = 1, math.inf
@@ -159,14 +160,13 @@ def _tile(problem: ConvProblem, dot: TapDot | None, target: Target) -> tuple[int
     return 1, best
 
 
-def _band_rows(problem: ConvProblem, dot: TapDot | None, tile_rows: int, target: Target) -> int:
-    """Output rows of a band: as many as keep its copy in half of the first cache, and give each thread its piece."""
+def _bands(problem: ConvProblem, dot: TapDot | None, target: Target) -> list[int]:
+    """Output rows of a band that keep its copy in half of the first cache, and give each thread its piece."""
     rows = problem.out_spatial[0]
     pieces = 1 if target.cores == 1 else -(-4 * target.cores // (problem.batch * problem.out_blocks))
     cache = max(target.l1_bytes, 16 * 1024) // 2
-    whole = [band for band in divisors(rows, rows) if band >= tile_rows]
-    fitting = [band for band in whole if rows // band >= pieces and band_bytes(problem, dot, band) <= cache]
-    return fitting[-1] if fitting else whole[0]
+    bands = divisors(rows, rows)
+    return [n for n in bands if rows // n >= pieces and band_bytes(problem, dot, n) <= cache] or bands[:1]
 
 
 def _schedule(

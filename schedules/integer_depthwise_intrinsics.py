@@ -130,7 +130,7 @@ def _spread_pairs(pixels: Any) -> Any:
 
 
 def _fenced(total: Any, lanes: int) -> Any:
-    """The sums as they are, hidden from LLVM's reassociation, which would add up products first and hold more of them."""
+    """The sums as they are, hidden from LLVM's reassociation, which would add products up first and hold more."""
     number = tirx.reinterpret(f"float32x{lanes}", total)
     fence = _call(f"float32x{lanes}", f"llvm.arithmetic.fence.v{lanes}f32", number)
     return tirx.reinterpret(f"int32x{lanes}", fence)

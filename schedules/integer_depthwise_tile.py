@@ -1,4 +1,4 @@
-"""Register tiles of depthwise convolutions that multiply groups of neighbouring taps: what is read when, and used where.
+"""Register tiles of depthwise convolutions that multiply groups of taps: what is read when, and used where.
 
 Groups of taps are gathered at every `period`-th column only. An output whose window starts between two of them takes
 weights that are moved to the right by the difference. With windows of 3 and groups of 4, for instance, columns 0 and 1
@@ -8,7 +8,7 @@ both lie in the group at 0, with weights (w0, w1, w2, 0) and (0, w0, w1, w2).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeir.schedules.conv_problem import ConvProblem
@@ -22,8 +22,11 @@ GATHER_COST = 2.0
 PRODUCT_COST = 1.5
 """Instructions to multiply a group and add the products, weighed by how few units can do it."""
 
-PIXEL_COST = 8.0
-"""Instructions of the epilogue of one vector of outputs."""
+PIXEL_COST = 6.0
+"""Instructions of the epilogue of one vector of outputs, without those that pack it."""
+
+PACK_COST = {4: 6.0, 2: 4.0, 1: 4.0}
+"""Instructions that pack neighbouring vectors of outputs into one of bytes."""
 
 TILE_COST = 10.0
 """Instructions around a tile."""
@@ -34,7 +37,7 @@ MOST_PRODUCTS = 512
 
 @dataclass(frozen=True)
 class Use:
-    """A product: output (row, column) of the tile, kernel row, group of taps of that row, and how far weights are moved."""
+    """A product: the output of the tile, kernel row, group of taps of that row, and how far weights are moved."""
 
     row: int
     column: int
@@ -65,7 +68,7 @@ def period(problem: ConvProblem, taps: int) -> int:
 
 
 def gathers(problem: ConvProblem, taps: int, rows: int, columns: int) -> list[Gather]:
-    """What a tile gathers, columns outermost: sums of a column are complete before those of the next begin, or nearly."""
+    """What a tile gathers, columns outermost, so that few sums are begun before others are complete."""
     step = period(problem, taps)
     found: dict[tuple[int, int], list[Use]] = {}
     for column in range(columns):
@@ -91,19 +94,43 @@ def most_sums(plan: list[Gather]) -> int:
     return max(sum(first[at] <= time <= last[at] for at in first) for time in range(len(plan)))
 
 
-def choose_tile(problem: ConvProblem, dot: TapDot, target: Target) -> tuple[int, int]:
-    """Rows and columns of the tile with the fewest instructions among those whose sums stay in registers."""
+def best_band(bands: Sequence[int], rows: int) -> int:
+    """The longest of the bands for whose tiles of `rows` rows the fewest rows are computed twice.
+
+    The last tile of a band overlaps the one before it.
+    """
+    return min((band for band in bands if band >= rows), key=lambda band: (-(-band // rows) * rows / band, -band))
+
+
+def choose_tile(problem: ConvProblem, dot: TapDot, bands: Sequence[int], target: Target) -> tuple[int, int]:
+    """Rows and columns of the tile with the fewest instructions among those whose sums stay in registers.
+
+    Args:
+        problem: the convolution.
+        dot: how groups of taps are multiplied.
+        bands: numbers of output rows that may be computed at a time, divisors of all, ascending.
+        target: the machine.
+    """
     best, least = (1, 1), math.inf
     for rows, columns in _tiles(problem, dot):
         plan = gathers(problem, dot.taps, rows, columns)
         if rows * columns > 1 and most_sums(plan) + 3 > target.vector_registers:
             continue
-        tiles = -(-problem.out_spatial[0] // rows) * -(-problem.out_spatial[1] // columns)
+        if rows > bands[-1]:
+            break
+        band = best_band(bands, rows)
+        tiles = problem.out_spatial[0] // band * -(-band // rows) * -(-problem.out_spatial[1] // columns)
         products = sum(len(gather.uses) for gather in plan)
-        cost = len(plan) * GATHER_COST + products * PRODUCT_COST + rows * columns * PIXEL_COST + TILE_COST
+        cost = len(plan) * GATHER_COST + products * PRODUCT_COST + rows * _row_cost(columns) + TILE_COST
         if tiles * cost < least:
             best, least = (rows, columns), tiles * cost
     return best
+
+
+def _row_cost(columns: int) -> float:
+    """Instructions of the epilogue of one row of a tile."""
+    packs = columns // 4 * PACK_COST[4] + columns % 4 // 2 * PACK_COST[2] + columns % 2 * PACK_COST[1]
+    return columns * PIXEL_COST + packs
 
 
 def _tiles(problem: ConvProblem, dot: TapDot) -> Iterator[tuple[int, int]]:

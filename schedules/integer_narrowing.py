@@ -84,13 +84,13 @@ def _packed(loop: Any, target: Target, fit: bool) -> Any:
     floats: Any = tirx.decl_buffer(tuple(extents), "float32", _FLOATS)
     variables = [other.loop_var for other in store.loops]
     first = tirx.BufferStore(floats, value, variables)
-    written = tirx.BufferRegion(floats, [Range.from_min_extent(variable, 1) for variable in variables])
+    written = tirx.BufferRegion(floats, [_range(variable, 1) for variable in variables])
     statement: Any = _block(store.name + "_value", store.reads, [written], first, store.predicate)
     for other in reversed(store.loops):
         statement = _loop(other, statement, other.annotations)
     stores = [_group(store, floats, way, zero, start, count) for start, count in _groups(extents[0])]
     body = tirx.SeqStmt([statement, *(piece for group in stores for piece in group)])
-    whole = tirx.BufferRegion(store.buffer, [Range.from_min_extent(0, extent) for extent in store.buffer.shape])
+    whole = tirx.BufferRegion(store.buffer, [_range(0, extent) for extent in store.buffer.shape])
     return _block(store.name, [], [whole], body, None, [floats])
 
 
@@ -110,7 +110,7 @@ def _store(loop: Any) -> _Store | None:
     bind = _substitution(axes, list(statement.iter_values))
     reads = []
     for region in block.reads:
-        ranges = [Range.from_min_extent(bind(r.min), bind(r.extent)) for r in region.region]
+        ranges = [_range(bind(r.min), bind(r.extent)) for r in region.region]
         reads.append(tirx.BufferRegion(region.source, ranges))
     indices = tuple(bind(index) for index in block.body.indices)
     return _Store(
@@ -120,19 +120,23 @@ def _store(loop: Any) -> _Store | None:
 
 
 def quantized_float(value: Any, fit: bool = False) -> tuple[Any, int] | None:
-    """(limited x, zero; x as it is if it is known to fit int32) of a uint8 value that is saturate(round_half_even(x) + zero); None of other values.
+    """(x, zero) of a uint8 value that is saturate(round_half_even(x) + zero); None of other values.
 
     The form is that of `rounded_narrow` (edgeir/lowering/compute/casting.py): x limited to −zero … 255 − zero, plus
-    1.5·2^23, of whose bits the last 8 are the result. Left out are the addition and the lower limit.
+    1.5·2^23, of whose bits the last 8 are the result. Left out are the addition, the lower limit, and the upper limit
+    if x is known to fit int32.
     """
-    if not isinstance(value, tirx.Cast) or str(value.ty.dtype) != "uint8":
+    if not isinstance(value, tirx.Cast) or _dtype(value) != "uint8":
         return None
-    bits, added = value.value, 0
+    inner: Any = value
+    bits: Any = inner.value
+    added = 0
     if isinstance(bits, tirx.Add) and isinstance(bits.b, tirx.IntImm):
-        bits, added = bits.a, int(bits.b)
-    if analysis.call_name(bits) != "reinterpret" or str(bits.ty.dtype) != "int32":
+        added, bits = int(bits.b), bits.a
+    if analysis.call_name(bits) != "reinterpret" or _dtype(bits) != "int32":
         return None
-    shifted: Any = bits.args[0]
+    call: Any = bits
+    shifted: Any = call.args[0]
     if not isinstance(shifted, tirx.Add) or not isinstance(shifted.b, tirx.FloatImm):
         return None
     upper = _limit(shifted.a, above=True)
@@ -155,8 +159,12 @@ def quantized_float(value: Any, fit: bool = False) -> tuple[Any, int] | None:
 _SHIFT = 3 << 22
 
 
+def _dtype(expression: Any) -> str:
+    return str(expression.ty.dtype)
+
+
 def _limit(value: Any, above: bool) -> tuple[float, Any] | None:
-    """(limit, x) of min(limit, x) or max(limit, x) that let NaN pass or become the limit, whichever way it is written."""
+    """(limit, x) of min(limit, x) or max(limit, x), which let NaN pass or make the limit of it."""
     if not isinstance(value, tirx.Select) or not isinstance(value.condition, (tirx.LT, tirx.GT)):
         return None
     a, b = value.condition.a, value.condition.b
@@ -222,10 +230,8 @@ def _group(store: _Store, floats: Any, way: Narrowing, zero: int, start: int, co
         total: Any = way.lanes * len(steps)
         place = [*outer, tirx.Ramp(last, one, total)]
         body = tirx.BufferStore(store.buffer, way.compute([vector(step) for step in steps], zero), place)
-        whole = tirx.BufferRegion(floats, [Range.from_min_extent(0, extent) for extent in floats.shape])
-        bytes_of = tirx.BufferRegion(
-            store.buffer, [*(Range.from_min_extent(i, 1) for i in outer), Range.from_min_extent(last, total)]
-        )
+        whole = tirx.BufferRegion(floats, [_range(0, extent) for extent in floats.shape])
+        bytes_of = tirx.BufferRegion(store.buffer, [*(_range(i, 1) for i in outer), _range(last, total)])
         statement: Any = _block(store.name + "_bytes", [whole], [bytes_of], body, predicate)
         for other in reversed(inner):
             statement = _loop(other, statement, other.annotations)
@@ -247,6 +253,10 @@ def _substitution(variables: Sequence[Any], values: Sequence[Any]) -> Callable[[
         return variable
 
     return lambda expression: tvm_ffi.structural_map(expression, ((tirx.Var, replace),))
+
+
+def _range(start: Any, extent: Any) -> Any:
+    return Range.from_min_extent(start, extent)
 
 
 def _loop(loop: Any, body: Any, annotations: Mapping[str, Any] | None) -> Any:

@@ -1,8 +1,8 @@
 """3x3 stride-1 convolution of bytes by Winograd's minimal filtering, exact, with operands of 16 bits.
 
-Machines without an inner product of bytes multiply pairs of int16 (`dot_intrinsics.pair_product`), 2.25 (output tiles of
-2 x 2) or 4 (4 x 4) times fewer of them than a direct convolution has; `integer_winograd_stages` tells why the sums are
-exact. A chunk of tile rows is transformed at once; products, output transform and epilogue follow for one tile of
+Machines without an inner product of bytes multiply pairs of int16 (`dot_intrinsics.pair_product`), 2.25 (output tiles
+of 2 x 2) or 4 (4 x 4) times fewer of them than a direct convolution has; `integer_winograd_stages` tells why the sums
+are exact. A chunk of tile rows is transformed at once; products, output transform and epilogue follow for one tile of
 channels after the other.
 """
 
@@ -18,6 +18,7 @@ from edgeir.schedules.conv_stages import check_config, kernel_function, new_sche
 from edgeir.schedules.conv_winograd import STREAM_BYTES_PER_CYCLE, tiles
 from edgeir.schedules.dot_intrinsics import QUAD, DotProduct, dot_product, pair_product
 from edgeir.schedules.dot_loops import with_dot_products
+from edgeir.schedules.integer_narrowing import with_packed_stores
 from edgeir.schedules.integer_tile import choose_dot_tile, dot_total_cycles
 from edgeir.schedules.integer_winograd_loops import schedule_winograd
 from edgeir.schedules.integer_winograd_stages import (
@@ -38,14 +39,13 @@ MEMORY_BYTES_PER_CYCLE = 3.0
 
 
 class IntegerWinograd:
-    """Dense 3x3 `conv_integer` with stride 1, blocked input and output, where Winograd's algorithm should pay."""
+    """Dense 3x3 `conv_integer` with stride 1, blocked input and output."""
 
     name = "integer_winograd"
 
     def match(self, task: Task, target: Target) -> bool:
-        """8-bit convolutions with constant weights without zero points whose sums are exact, expected to gain a tenth.
-
-        Where the target has no direct inner product for the operands, whatever is expected.
+        """8-bit convolutions with constant weights without zero points whose sums are exact, where bytes have no
+        instruction of their own.
         """
         dot = pair_product(target)
         if dot is None or task.anchor != "conv_integer" or task.integers is None or len(task.outputs) != 1:
@@ -64,11 +64,17 @@ class IntegerWinograd:
         if not fits or not _exact(task):
             return False
         direct = dot_product(target, task.anchor_inputs[0].dtype, task.integers)
+        return direct is None or direct.instructions > 1
+
+    def faster(self, task: Task, target: Target) -> bool:
+        """Whether fewer cycles are estimated than for a direct convolution, or the target has none for the operands."""
+        problem, integers = conv_problem(task), task.integers
+        assert integers is not None
+        direct = dot_product(target, task.anchor_inputs[0].dtype, integers)
         if direct is None:
             return True
-        if direct.instructions == 1:
-            return False
-        return best_plan(problem, dot, _exact(task), target)[0] < 0.9 * direct_cycles(problem, direct, target)
+        plan = best_plan(problem, _required_dot(target), _exact(task), target)
+        return plan[0] < direct_cycles(problem, direct, target)
 
     def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
         """Output tile, tiles and channel blocks of a register tile, tile rows of a chunk, and what runs in parallel."""
@@ -87,13 +93,13 @@ class IntegerWinograd:
         _, m, chunk = best_plan(problem, dot, _exact(task), target)
         rows, columns = tiles(problem, m)
         tile = choose_dot_tile(1, chunk * columns, problem.out_blocks, dot, target)
-        pieces = problem.batch * -(-rows // chunk)
+        pieces, channel_tiles = problem.batch * -(-rows // chunk), problem.out_blocks // tile.blocks
         return {
             "m": m,
             "tile_pixels": tile.columns,
             "blocks": tile.blocks,
             "chunk_rows": chunk,
-            "parallel": "chunks" if pieces >= 4 * target.cores else "stages",
+            "parallel": "chunks" if pieces >= min(4 * target.cores, channel_tiles) else "stages",
         }
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
@@ -109,15 +115,18 @@ class IntegerWinograd:
         def anchor(inputs: Sequence[te.Tensor]) -> te.Tensor:
             return transformed(problem, dot, m, blocks, chunk, inputs[0], inputs[1], integers.left_zero)
 
-        placeholders, outputs = task.build(anchor, {index: PackedShape(packed_shape(problem, dot, m, blocks), dot.weight)})
+        placeholders, outputs = task.build(
+            anchor, {index: PackedShape(packed_shape(problem, dot, m, blocks), dot.weight)}
+        )
         schedule = new_schedule(task, placeholders, outputs)
         by_chunks = config["parallel"] == "chunks"
         schedule_winograd(schedule, m, problem.in_block, blocks, int(config["tile_pixels"]), chunk, by_chunks)
         channels = chunks(problem, dot) * channel_chunk(problem, dot)
         inputs = 2 * (m + 2) ** 2 * chunk * columns * channels * (target.cores if by_chunks else 1)
         products = 4 * (m + 2) ** 2 * chunk * columns * blocks * dot.lanes * target.cores
+        func = with_dot_products(kernel_function(schedule, problem, target), dot)
         return Kernel(
-            func=with_dot_products(kernel_function(schedule, problem, target), dot),
+            func=with_packed_stores(func, target, integers.floats_fit),
             pack={index: pack_weight(problem, dot, m, blocks)},
             workspace_bytes=problem.batch * channels * (rows * m + 2) * (columns * m + 2) + inputs + products,
         )

@@ -15,6 +15,7 @@ from edgeir.schedules.conv_stages import (
     schedule_elementwise,
 )
 from edgeir.schedules.dot_loops import mark
+from edgeir.schedules.integer_narrowing import mark_narrowing
 from edgeir.schedules.integer_winograd_stages import INPUT_ROWS, INPUT_TILES, OUTPUT_ROWS, PRODUCTS
 
 
@@ -49,6 +50,7 @@ def schedule_winograd(
     for loop in (a, c):
         schedule.unroll(loop)
     schedule.vectorize(v)
+    mark_narrowing(schedule, c)
     # One row of a tile at a time: its six vectors stay in registers.
     schedule.compute_at(named[OUTPUT_ROWS], a, preserve_unit_loops=True)
     schedule.compute_at(named[PRODUCTS], o, preserve_unit_loops=True)

@@ -5,9 +5,9 @@ The matrices are those of `conv_winograd`, the rows of G multiplied by what make
     F(2x2, 3x3)   G times 2,                 the products are 2^2 times the convolution
     F(4x4, 3x3)   G times 24 (its last 12),  the products are 24^2 = 9 * 2^6 times the convolution
 
-Transformed inputs are at most 4 * 255 and 100 * 255, transformed weights 9 * 128 and 144 * 128: both are int16. All sums
-are modulo 2^32. There 9 has an inverse, and what is left is the convolution shifted left by 2 or 6 bits, which is exact
-where the sums of the convolution leave these bits free.
+Transformed inputs are at most 4 * 255 and 100 * 255, transformed weights 9 * 128 and 144 * 128: both are int16. All
+sums are modulo 2^32. There 9 has an inverse, and what is left is the convolution shifted left by 2 or 6 bits, which is
+exact where the sums of the convolution leave these bits free (`Integers.headroom`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def chunks(problem: ConvProblem, dot: DotProduct) -> int:
 
 
 def packed_shape(problem: ConvProblem, dot: DotProduct, m: int, blocks: int) -> tuple[int, ...]:
-    """Shape of the packed weight, in the order in which it is read: (O tiles, t * t, I chunks, pairs, blocks, lanes, 2)."""
+    """The packed weight's (O tiles, t * t, I chunks, pairs, blocks, lanes, 2): the order in which it is read."""
     o = -(-problem.out_channels // (dot.lanes * blocks))
     pairs = channel_chunk(problem, dot) // dot.group
     return (o, (m + 2) ** 2, chunks(problem, dot), pairs, blocks, dot.lanes, dot.group)
@@ -81,7 +81,7 @@ def input_transform(m: int, x: Sequence[Any]) -> list[Any]:
 
 
 def output_transform(m: int, x: Sequence[Any]) -> list[Any]:
-    """A^T x for uint32, subexpressions shared; for m = 4 with the last column of A^T times 2, which the last row of G lacks."""
+    """A^T x for uint32, subexpressions shared; for m = 4 its last column times 2, as the last row of G is times 12."""
     if m == 2:
         return [x[0] + (x[1] + x[2]), x[1] - x[2] - x[3]]
     two, four, eight = (tirx.const(factor, "uint32") for factor in (2, 4, 8))
@@ -144,9 +144,7 @@ def transformed(
 
     def row(n: Any, g: Any, k: Any, p: Any, a: Any, c: Any, v: Any) -> Any:
         top, left = (g * chunk + p // columns) * m, p % columns * m
-        return chosen(
-            input_transform(m, [bordered(n, k, top + r, left + c, v).astype("int16") for r in range(t)]), a
-        )
+        return chosen(input_transform(m, [bordered(n, k, top + r, left + c, v).astype("int16") for r in range(t)]), a)
 
     channels = channel_chunk(problem, dot)
     half = stage((batch, pieces, extents[0], n_tiles, t, t, channels), row, INPUT_ROWS)

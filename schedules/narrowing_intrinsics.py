@@ -21,7 +21,7 @@ GROUPS = (4, 2, 1)
 _ROUND = {4: "llvm.x86.sse2.cvtps2dq", 8: "llvm.x86.avx.cvt.ps2dq.256", 16: "llvm.x86.avx512.mask.cvtps2dq.512"}
 _TO_16 = {4: "llvm.x86.sse2.packssdw.128", 8: "llvm.x86.avx2.packssdw", 16: "llvm.x86.avx512.packssdw.512"}
 _TO_8 = {4: "llvm.x86.sse2.packuswb.128", 8: "llvm.x86.avx2.packuswb", 16: "llvm.x86.avx512.packuswb.512"}
-_FEATURES = {4: "sse4.1", 8: "avx2", 16: "avx512bw"}
+_FEATURES = {4: "ssse3", 8: "avx2", 16: "avx512bw"}
 _CURRENT_DIRECTION = 4
 """The rounding operand of AVX-512 that means: as the control register says."""
 

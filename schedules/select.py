@@ -75,8 +75,8 @@ def templates_for(target: Target) -> tuple[Template, ...]:
 
 
 def _preferred(template: Template, task: Task, target: Target) -> bool:
-    """Whether a template that matches comes before those that follow it; a sparse one must be estimated as faster."""
-    return not isinstance(template, SparseTemplate) or template.faster(task, target)
+    """Whether a template that matches comes before those that follow it; some must be estimated as faster."""
+    return not isinstance(template, SparseTemplate | IntegerWinograd) or template.faster(task, target)
 
 
 def select(task: Task, target: Target) -> Template:

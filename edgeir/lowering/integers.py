@@ -69,7 +69,7 @@ def integer_constants(anchor: Node | None, constant: Callable[[Value], np.ndarra
         0 if dynamic else zero,
         _pairs_fit(wide, along),
         bool(wide.min(initial=0) > -128),
-        _headroom(wide, anchor.input(0).type.dtype) if anchor.op == "conv_integer" else 0,
+        _headroom(wide, anchor.input(0).type.dtype) if anchor.op == "conv_integer" and _is_plain(anchor) else 0,
     )
     if zero == 0:
         return IntegerConstants(facts, None)
@@ -84,6 +84,12 @@ def _pairs_fit(weight: np.ndarray, axis: int) -> bool:
     if magnitude.shape[-1] % 2:
         magnitude = np.concatenate([magnitude, np.zeros_like(magnitude[..., :1])], axis=-1)
     return bool((magnitude[..., ::2] + magnitude[..., 1::2]).max(initial=0) <= PAIR_LIMIT)
+
+
+def _is_plain(anchor: Node) -> bool:
+    """Whether the right operand is stored as the bytes that are multiplied."""
+    right = anchor.input(1)
+    return right.producer is None and right.type.dtype == "int8"
 
 
 def _headroom(weight: np.ndarray, dtype: str) -> int:

@@ -35,8 +35,10 @@ def quantized_floats_fit(nodes: Sequence[Node], constant: Callable[[Value], np.n
             return known[value]
         array = constant(value)
         if array is None:
-            dtype = value.type.dtype
-            return tuple(map(float, integer_range(dtype))) if dtype in _BOUNDED else None
+            if value.type.dtype not in _BOUNDED:
+                return None
+            low, high = integer_range(value.type.dtype)
+            return float(low), float(high)
         if array.size == 0 or value.type.dtype not in (*_BOUNDED, "float32"):
             return None
         return _finite(float(array.astype(np.float64).min()), float(array.astype(np.float64).max()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from edgeir.ir.dtype import FLOATS, numpy_dtype
 from edgeir.ir.evaluate import evaluate
 from edgeir.ir.graph import Graph, Node, Value
 from edgeir.ir.parser import parse_graph
-from edgeir.lowering.integers import ZEROS
+from edgeir.lowering.integers import HEADROOMS, ZEROS
 from edgeir.lowering.sparse import SPARSE_ANCHORS, example_weight
 from edgeir.lowering.task import Lowering, lower_node, region_of
 from edgeir.schedules.sparse_storage import SparsePattern
@@ -34,8 +35,10 @@ class Problem:
             every other operand is an input.
         constants: the inputs that are constants in the model. Their values are of no importance here, except
         weights: for weights of integer sums (or their tables), by name, what their values allow the kernel
-            (`Integers`): `pairs` (|w0| + |w1| ≤ 128), `symmetric` (no −128), both or neither, joined by `+`; for float
-            weights that are mostly zeros `sparse N`, N the pairs of their pattern.
+            (`Integers`): `pairs` (|w0| + |w1| ≤ 128), `symmetric` (no −128), and of convolutions `headroomN`, N the
+            bits that sums leave free, joined by `+`; under the name "" `fit` if the floats that are quantized fit int32
+            (`Integers.floats_fit`); for float weights that are mostly zeros `sparse N`, N the pairs of
+            their pattern.
     """
 
     text: str
@@ -65,7 +68,7 @@ class Problem:
                 constants.append(mapping[value].name)
         copied = copy_node(graph, node, mapping)
         graph.set_outputs([(f"r{i}", value) for i, value in enumerate(copied.outputs)])
-        return Problem(str(graph), tuple(constants), _weights(node, mapping))
+        return Problem(str(graph), tuple(constants), (*_weights(node, mapping), *_floats(node)))
 
     def to_text(self) -> str:
         """One line of JSON."""
@@ -99,6 +102,10 @@ class Problem:
         if len(parsed) != 1:
             raise EdgeIRError("not the text of a kernel", expected="one node", got=len(parsed))
         arrays = example_arrays(parsed, seed) | self._example_weights(parsed, seed)
+        if _is_integer(next(iter(parsed.nodes))):
+            for value in parsed.inputs:
+                if value.name in self.constants and value.type.dtype == "float32":
+                    arrays[value.name] = _example_scales(arrays[value.name], _FIT in self.weights)
         graph = Graph(KERNEL)
         mapping: dict[Value, Value] = {}
         for value in parsed.inputs:
@@ -120,19 +127,14 @@ class Problem:
         generator = np.random.default_rng(seed)
         arrays = {}
         for name, kind in self.weights:
+            if (name, kind) == _FIT:
+                continue
             if kind.startswith(_SPARSE):
                 arrays[name] = _example_sparse(parsed, name, kind)
                 continue
             if name not in types or types[name].dtype != "int8":
                 raise EdgeIRError("not the text of a kernel", where="weights", expected="int8 inputs", got=name)
-            bound = 64 if "pairs" in kind else 127
-            array = generator.integers(-bound, bound + 1, types[name].static_shape).astype(np.int8)
-            if "pairs" not in kind:
-                # One row of the greatest magnitude, whichever axis counts the rows.
-                array[0] = array[..., 0] = 127
-            if "symmetric" not in kind:
-                array.flat[0] = -128
-            arrays[name] = array
+            arrays[name] = _example_bytes(generator, types[name].static_shape, kind.split("+"))
         return arrays
 
     def lowering(self) -> Lowering:
@@ -166,10 +168,56 @@ def _weights(node: Node, mapping: Mapping[Value, Value]) -> tuple[tuple[str, str
     if value.type.dtype != "int8":
         return ()
     kinds = [name for name, holds in (("pairs", integers.pairs_fit), ("symmetric", integers.symmetric)) if holds]
+    if region.anchor.op == "conv_integer":
+        kinds.append(f"{_HEADROOM}{integers.headroom}")
     return ((mapping[value].name, "+".join(kinds)),)
 
 
+def _floats(node: Node) -> tuple[tuple[str, str], ...]:
+    """What the constants of an integer kernel allow its floats."""
+    integers = lower_node(node, KERNEL).task.integers if _is_integer(node) else None
+    return (_FIT,) if integers is not None and integers.floats_fit else ()
+
+
+def _is_integer(node: Node) -> bool:
+    return (node.attributes["anchor"] if node.op == "fused" else node.op) in ZEROS
+
+
+def _example_scales(array: np.ndarray, fit: bool) -> np.ndarray:
+    """Constants whose products with 32-bit sums fit int32, or do not."""
+    if fit:
+        return np.clip(array / 8, -0.25, 0.25).astype(array.dtype)
+    scaled = array.copy()
+    scaled.flat[0] = 1
+    return scaled
+
+
+_FIT = ("", "fit")
 _SPARSE = "sparse "
+_HEADROOM = "headroom"
+
+
+def _example_bytes(generator: np.random.Generator, shape: tuple[int, ...], kinds: list[str]) -> np.ndarray:
+    """Random weights of bytes that allow what `kinds` says, and no more."""
+    bound = 64 if "pairs" in kinds else 127
+    found = [kind.removeprefix(_HEADROOM) for kind in kinds if kind.startswith(_HEADROOM)]
+    if not found:
+        array = generator.integers(-bound, bound + 1, shape).astype(np.int8)
+        if "pairs" not in kinds:
+            # One row of the greatest magnitude, whichever axis counts the rows.
+            array[0] = array[..., 0] = 127
+    else:
+        headroom = int(found[0]) if found[0].isdecimal() else 0
+        # The mean magnitude in a row whose sums still leave the bits free, and a little less.
+        mean = min(bound, (2**31 // (255 << headroom) - 512) // max(1, math.prod(shape[1:])))
+        array = generator.integers(-mean, mean + 1, shape).astype(np.int8)
+        if headroom < max(HEADROOMS):
+            array[0] = mean
+        if "pairs" not in kinds:
+            array[-1, :2, 0, 0] = 127
+    if "symmetric" not in kinds:
+        array.flat[0] = -128
+    return array
 
 
 def _example_sparse(parsed: Graph, name: str, kind: str) -> np.ndarray:

@@ -47,12 +47,19 @@ def task_of(numbers: dict[str, Any], target: Target, block: int) -> Task:
     return lower_node(node, "kernel").task
 
 
+def direct(task: Task, target: Target) -> Scheduled:
+    """The default kernel of this template wherever it matches."""
+    template = IntegerConv() if IntegerConv().match(task, target) else select(task, target)
+    config = template.default(task, target)
+    return Scheduled(task, template.name, config, template.apply(task, config, target))
+
+
 def check(numbers: dict[str, Any], target: Target, block: int, seed: int = 0) -> set[str]:
     """Compares a network with the reference evaluator, bit by bit; returns the templates of its kernels."""
     graph, inputs = conv_network(numbers, seed, block)
     expected = evaluate(graph, inputs)["y"]
     FuseOperators().run(graph, PassContext(target=target))
-    lowered = build(graph, target)
+    lowered = build(graph, target, scheduler=lambda task: direct(task, target))
     np.testing.assert_array_equal(Runner(graph, lowered)(inputs)["y"], expected)
     return {scheduled.template for scheduled in lowered.kernels}
 
@@ -77,6 +84,14 @@ def test_weights_of_four_bits_are_decoded(name: str, shape: str, weights: str) -
     assert "integer_conv" in check(numbers, target, target.lanes(32))
 
 
+@pytest.mark.parametrize("epilogue", ["quantize", "residual"])
+@pytest.mark.parametrize("name", targets())
+def test_one_output_channel_in_blocks(name: str, epilogue: str) -> None:
+    """The scale of one channel is a blocked constant of one element."""
+    target = lookup(name).with_cores(1)
+    assert "integer_conv" in check(BASE | {"channels": (24, 1), "epilogue": epilogue}, target, target.lanes(32))
+
+
 def test_weights_of_four_bits_share_bytes() -> None:
     target = lookup("x86-64-v3")
     numbers = BASE | {"channels": (32, 64), "epilogue": "none", "bias": False, "x_zero": None}
@@ -84,7 +99,8 @@ def test_weights_of_four_bits_share_bytes() -> None:
     for weights in ("symmetric", "int4", "codes"):
         graph, _ = conv_network(numbers | {"weights": weights}, 0, 8)
         FuseOperators().run(graph, PassContext(target=target))
-        sizes[weights] = build(graph, target).constant_bytes
+        lowered = build(graph, target, scheduler=lambda task: direct(task, target))
+        sizes[weights] = lowered.constant_bytes
     assert sizes == {"symmetric": 32 * 64 * 9, "int4": 32 * 64 * 9 // 2, "codes": 32 * 64 * 9 // 2 + 16}
 
 

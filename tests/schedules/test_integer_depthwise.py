@@ -18,8 +18,10 @@ from edgeir.lowering.run import Runner
 from edgeir.lowering.task import lower_node
 from edgeir.passes.fusion.fuse_operators import FuseOperators
 from edgeir.passmanager import PassContext
+from edgeir.schedules.conv_problem import conv_problem
 from edgeir.schedules.integer_depthwise import IntegerDepthwise
 from edgeir.schedules.integer_depthwise_intrinsics import tap_dot
+from edgeir.schedules.integer_depthwise_tile import choose_tile, gathers, most_sums, period, tap_groups
 from edgeir.schedules.select import select
 from edgeir.schedules.task import Task
 from edgeir.targets import Target, lookup
@@ -100,9 +102,55 @@ def test_every_knob_computes_the_same(name: str) -> None:
 def test_a_config_outside_the_space_is_refused() -> None:
     target = lookup("x86-64-v3").with_cores(1)
     task, template = task_of(BASE, target, 8), IntegerDepthwise()
-    for change in ({"tile_rows": 3}, {"sums": "guess"}, {"other": 1}):
+    for change in ({"tile_rows": 9}, {"sums": "guess"}, {"other": 1}):
         with pytest.raises(EdgeIRError):
             template.apply(task, {**template.default(task, target), **change}, target)
+
+
+@pytest.mark.parametrize("taps", [2, 4])
+@pytest.mark.parametrize("shape", ["three", "three_stride", "five", "five_stride", "flat"])
+def test_a_tile_multiplies_every_tap_once(shape: str, taps: int) -> None:
+    problem = conv_problem(task_of(BASE | SHAPES[shape], lookup("x86-64-v3"), 8))
+    rows, columns = 3, 5
+    products = []
+    for gather in gathers(problem, taps, rows, columns):
+        for use in gather.uses:
+            for lane in range(taps):
+                tap = use.group * taps + lane - use.shift
+                if 0 <= tap < problem.kernel[1]:
+                    products.append((use.row, use.column, use.kernel_row, tap, gather.row, gather.column + lane))
+    expected = [
+        (h, w, r, c, h * problem.strides[0] + r * problem.dilations[0], w * problem.strides[1] + c)
+        for h in range(rows)
+        for w in range(columns)
+        for r in range(problem.kernel[0])
+        for c in range(problem.kernel[1])
+    ]
+    assert sorted(products) == expected
+
+
+def test_windows_share_what_is_gathered() -> None:
+    """Two windows of 3 lie in 4 bytes, four of 5 in 8; pairs are gathered at even columns only."""
+    for shape, taps, distance in (("three", 4, 2), ("three", 2, 2), ("five", 4, 4), ("five", 2, 2)):
+        problem = conv_problem(task_of(BASE | SHAPES[shape], lookup("x86-64-v3"), 8))
+        assert period(problem, taps) == distance
+        plan = gathers(problem, taps, 1, 8)
+        last = 8 - distance + (tap_groups(problem, taps) - 1) * taps
+        assert {gather.column for gather in plan} == set(range(0, last + 1, distance))
+
+
+@pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4+avx512vnni", "cortex-a76"])
+def test_the_sums_of_a_tile_stay_in_registers(name: str) -> None:
+    target = lookup(name)
+    block = target.lanes(32)
+    dtype = "int8" if name == "cortex-a76" else "uint8"
+    dot = tap_dot(target, block, dtype)
+    assert dot is not None
+    for shape in ("three", "three_stride", "five", "five_stride"):
+        problem = conv_problem(task_of(BASE | SHAPES[shape] | {"dtype": dtype, "x_zero": 0}, target, block))
+        rows, columns = choose_tile(problem, dot, [problem.out_spatial[0]], target)
+        assert rows * columns > 1
+        assert most_sums(gathers(problem, dot.taps, rows, columns)) < target.vector_registers
 
 
 def test_the_instructions_follow_from_the_target() -> None:

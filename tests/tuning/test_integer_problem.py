@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import edgeir.ops  # noqa: F401  (registers the operators)
 from edgeir.errors import EdgeIRError
+from edgeir.ir import Graph, TensorType
 from edgeir.ir.evaluate import evaluate
 from edgeir.lowering.task import lower_node
 from edgeir.passes.fusion.fuse_operators import FuseOperators
@@ -30,6 +32,24 @@ def test_the_kernel_read_back_is_the_model_s(weights: str, channels: tuple[int, 
     alone = problem.graph()
     (result,) = evaluate(alone, example_arrays(alone, seed=1)).values()
     assert len(set(result.ravel().tolist())) > 1
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.4, 3.0])
+def test_whether_floats_fit_is_kept(scale: float) -> None:
+    graph = Graph("net")
+    x = graph.add_input("x", TensorType("uint8", (1, 16, 5, 5)))
+    weight = graph.add_constant(np.ones((8, 16, 1, 1), np.int8), "w")
+    window = {"strides": (1, 1), "padding": (0, 0, 0, 0), "dilations": (1, 1), "groups": 1}
+    y = graph.add_node("conv_integer", [x, weight, None, None], window).output
+    factors = graph.add_constant(np.full((1, 8, 1, 1), scale, np.float32), "s")
+    y = graph.add_node("dequantize", [y, factors, None], {}).output
+    one, zero = graph.add_constant(np.float32(1), "one"), graph.add_constant(np.uint8(3), "zero")
+    graph.set_outputs([("y", graph.add_node("quantize", [y, one, zero], {"dtype": "uint8"}).output)])
+    FuseOperators().run(graph, PassContext(target=lookup("x86-64-v3")))
+    (node,) = graph.nodes
+    for seed in range(3):
+        task = lower_node(next(iter(Problem.of_node(node).graph(seed).nodes)), "kernel").task
+        assert task.integers is not None and task.integers.floats_fit == (scale < 0.5)
 
 
 def test_weights_that_are_no_input_are_refused() -> None:

@@ -114,7 +114,7 @@ def clip(call: Call) -> Results:
     if minimum is None and maximum is None:
         return x
     if x.is_floating_point() and minimum is not None and maximum is not None and minimum <= maximum:
-        # The same values; its gradient takes a third of the time of clamp's.
+        # The same values, with a much faster gradient than clamp's; at the bounds it is 0, as relu's.
         return torch.nn.functional.hardtanh(x, minimum, maximum)
     return torch.clamp(x, minimum, maximum)
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeir.ir import Builder, Graph, Pattern, Value
+from edgeir.ir import Builder, Graph, Pattern, TensorType, Value
+from edgeir.passes.fusion.fuse_operators import FuseOperators
 from edgeir.passes.fusion.groups import Grouping, Limits
 from edgeir.passes.fusion.outline import outline
 from edgeir.passmanager import NumericCheck, PassContext, Pipeline
@@ -260,3 +261,17 @@ def test_a_diamond_through_another_kernel_is_not_one_group() -> None:
     for group in groups:
         outline(graph, group)
     graph.verify()
+
+
+def test_constants_of_one_element_keep_their_layout() -> None:
+    graph = Graph("case")
+    x = graph.add_input("x", TensorType("int32", (1, 1, 4, 4), "NCHW16c"))
+    scale = graph.add_constant(np.full((1, 1, 1, 1), 0.5, F), "scale", "NCHW16c")
+    y = graph.add_node("dequantize", [x, scale, None], {}, output_layouts=["NCHW16c"]).output
+    y = graph.add_node("relu", [y], {}, output_layouts=["NCHW16c"]).output
+    graph.set_outputs([("y", y)])
+    FuseOperators().run(graph, PassContext())
+    graph.verify()
+    (fused,) = graph.nodes
+    body: Graph = fused.attributes["body"]
+    assert [value.type.layout for value in body.constants] == ["NCHW16c"]

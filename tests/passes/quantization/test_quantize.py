@@ -88,6 +88,14 @@ def test_the_worst_layer_returns_to_eight_bits() -> None:
     assert bits.count("int4") >= 2
 
 
+@pytest.mark.parametrize("option", ["correct-bias", "trainable"])
+def test_layers_return_where_float_weights_stay_for_a_while(option: str) -> None:
+    graph = _network()
+    before = _noise(graph)(lambda inputs: evaluate(_run(graph, "quantize{bits=4}"), inputs))
+    limited = _run(graph, f"quantize{{bits=4,max-drop={60 - before - 3},{option}=true}}", metric=True)
+    assert _noise(graph)(lambda inputs: evaluate(limited, inputs)) >= before + 2.5
+
+
 def test_layers_return_to_float_when_eight_bits_are_not_enough() -> None:
     graph = _network()
     limited = _run(graph, "quantize{max-drop=0}", metric=True)
