@@ -35,6 +35,9 @@ DROP = 0.5
 RECIPE = {"target_macs": 0.47, "prune_epochs_factor": 2.0}
 """The whole recipe removes a little more, and learns longer after it."""
 
+LAST_ROUND = 4.0
+"""The last round of iterative pruning learns so many times longer than those before it."""
+
 METRIC_IMAGES = 1024
 """Those training images."""
 
@@ -172,8 +175,9 @@ def _pruned(setting: Setting, score: str) -> Row:
 def _sparse(setting: Setting) -> Row:
     graph = setting.float_graph
     for number, ratio in enumerate(SPARSITIES):
+        epochs = setting.plan.round * (LAST_ROUND if number == len(SPARSITIES) - 1 else 1)
         graph = setting.passed(graph, f"prune-weights{{ratio={ratio},scope=global}}")
-        graph = setting.trained(graph, setting.plan.round, 2e-3, f"round-{number}", losses=RECOVERY)
+        graph = setting.trained(graph, epochs, 2e-3, f"round-{number}", losses=RECOVERY)
     return judge_graph(graph, setting.test)[0]
 
 
@@ -267,6 +271,7 @@ UNTRAINED = tuple(name for name in ROWS if name == "float" or name.startswith("P
 
 OWN_SETTINGS: dict[str, dict[str, Any]] = {
     "full recipe": {"recipe": RECIPE},
+    "90 % sparse, iterative": {"last_round": LAST_ROUND},
     "PTQ 4-bit weights, accuracy-driven": {"metric_images": METRIC_IMAGES},
 }
 """Settings of single rows."""

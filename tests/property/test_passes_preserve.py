@@ -17,8 +17,10 @@ from edgeir.targets import lookup
 from tests.strategies import assert_outputs_close, graphs, random_inputs
 
 LOSSY = frozenset(
-    ("factorize-low-rank", "insert-qdq", "prune-channels", "prune-weights")
-    + ("quantize", "quantize-dynamic", "quantize-weights", "separate-convolutions")
+    (
+        *("factorize-low-rank", "insert-qdq", "prune-channels", "prune-weights"),
+        *("quantize", "quantize-dynamic", "quantize-weights", "separate-convolutions"),
+    )
 )
 """Passes that change outputs on purpose."""
 
