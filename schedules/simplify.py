@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tvm_ffi
@@ -11,6 +12,7 @@ from tvm.ir.expr import TensorLoad
 from tvm.s_tir.stmt import SBlock, SBlockRealize
 from tvm.sym import Analyzer
 
+from edgeir.schedules.analysis import nodes, uses
 from edgeir.schedules.tir_types import AnyBlock, AnyFunc
 
 LINEAR = "edgeir.linear"
@@ -70,7 +72,12 @@ def linear_accesses(func: AnyFunc) -> AnyFunc:
         if not isinstance(last, tirx.FloorMod):
             return realize  # whole vectors in each row: TVM simplifies that
         run: Any = last.a
-        axes = [axis.var for axis in block.iter_vars[-count:]]
+        walked = block.iter_vars[-count:]
+        axes = [axis.var for axis in walked]
+        if any(uses(value, v) for value in realize.iter_values[:-count] for v in nodes(run) if isinstance(v, tirx.Var)):
+            # The loop walks other axes as well, and so beyond the run of these.
+            length = math.prod(int(axis.dom.extent) for axis in walked)
+            run = tirx.floormod(run, tirx.IntImm(run.ty, length))
 
         def index(access: Any, indices: Any) -> list[Any] | None:
             tail = list(indices)[-count:]
