@@ -17,7 +17,7 @@ from tvm import te, tirx
 
 from edgeir.errors import EdgeIRError
 from edgeir.schedules.compressed_weights import column_scaled, decoded_element, pack_pairs, pair_element
-from edgeir.schedules.matmul_problem import MatmulProblem, matmul_problem
+from edgeir.schedules.matmul_problem import MatmulProblem, matmul_problem, required_problem
 from edgeir.schedules.matmul_tile import (
     PANELS,
     MatmulTile,
@@ -141,7 +141,4 @@ def _pack(problem: MatmulProblem, width: int, compressed: Compressed) -> Callabl
 
 
 def _problem(task: Task) -> MatmulProblem:
-    problem = matmul_problem(task)
-    if problem is None:
-        raise EdgeIRError("not a product that the matmul templates handle", where=task.name)
-    return problem
+    return required_problem(task, matmul_problem(task))

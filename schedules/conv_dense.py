@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -128,10 +129,30 @@ def result_of_rows(problem: ConvProblem, block: int, blocks: int, acc: te.Tensor
     return stage(shape, lambda n, o, h, w: acc[n, o // whole, o % whole // block, h, w, o % block], name=RESULT)
 
 
+@dataclass(frozen=True)
+class TileSums:
+    """How the sums of a register tile are computed.
+
+    Attributes:
+        accumulate: orders and unrolls the loops of the sums.
+        mark_pixels: marks the loop over a tile's pixels for what is done to the function afterwards.
+    """
+
+    accumulate: Callable[[TirSchedule], None]
+    mark_pixels: Callable[[TirSchedule, LoopRV], None] = lambda schedule, loop: None
+
+
 def schedule_rows(
-    schedule: TirSchedule, problem: ConvProblem, block: int, blocks: int, tile: tuple[int, int], outer: str
+    schedule: TirSchedule,
+    problem: ConvProblem,
+    block: int,
+    blocks: int,
+    tile: tuple[int, int],
+    outer: str,
+    sums: TileSums | None = None,
 ) -> None:
-    """Computes the sums of one register tile at a time, and the epilogue on it."""
+    """Computes the sums of one register tile at a time (by FMAs if `sums` is None), and the epilogue on it."""
+    sums = sums or FLOAT_SUMS
     out = inline_epilogue(schedule)
     acc = schedule.get_sblock(ACCUMULATE)
     n, o, h, w, *vector = schedule.get_loops(out)
@@ -150,11 +171,12 @@ def schedule_rows(
         schedule.vectorize(inner)
     for loop in (row, column, b):
         schedule.unroll(loop)
+    sums.mark_pixels(schedule, column)
     schedule.compute_at(acc, w, preserve_unit_loops=True)
     for loop in (w,) if whole_rows else (h, w):
         cut_tail(schedule, loop)
     schedule.parallel(schedule.fuse(*order))
-    accumulate_in_registers(schedule, reduction=4)
+    sums.accumulate(schedule)
 
 
 def cut_tail(schedule: TirSchedule, loop: LoopRV) -> None:
@@ -185,9 +207,16 @@ def accumulate_in_registers(schedule: TirSchedule, reduction: int) -> None:
 
 
 def schedule_pixels(
-    schedule: TirSchedule, problem: ConvProblem, blocks: int, tile: int, chunk: int, outer: str
+    schedule: TirSchedule,
+    problem: ConvProblem,
+    blocks: int,
+    tile: int,
+    chunk: int,
+    outer: str,
+    sums: TileSums | None = None,
 ) -> None:
     """Walks chunks of pixels and tiles of channels in parallel, the register tiles of a chunk innermost."""
+    sums = sums or FLOAT_SUMS
     out = inline_epilogue(schedule)
     acc = schedule.get_sblock(ACCUMULATE)
     width = problem.out_spatial[1]
@@ -202,7 +231,12 @@ def schedule_pixels(
     schedule.vectorize(v)
     schedule.unroll(pixel)
     schedule.unroll(b)
+    sums.mark_pixels(schedule, pixel)
     schedule.compute_at(acc, t, preserve_unit_loops=True)
     cut_tail(schedule, t)
     schedule.parallel(schedule.fuse(*order))
-    accumulate_in_registers(schedule, reduction=4)
+    sums.accumulate(schedule)
+
+
+FLOAT_SUMS = TileSums(lambda schedule: accumulate_in_registers(schedule, reduction=4))
+"""Sums of floats by FMAs."""

@@ -112,15 +112,24 @@ def default_config(gemm: Gemm, target: Target) -> Config:
     return {"threads_m": tm, "threads_n": tn, "each_m": em, "each_n": en, "depth": 16 if gemm.depth > 8 else 8}
 
 
+def knob_values(config: Config, space: Mapping[str, Sequence[int]], template: str) -> dict[str, int]:
+    """The knobs as numbers.
+
+    Raises:
+        EdgeIRError: a knob is missing, unknown or out of its range.
+    """
+    if set(config) != set(space) or any(config[name] not in values for name, values in space.items()):
+        raise EdgeIRError("wrong knobs", where=template, expected=dict(space), got=dict(config))
+    return {name: int(value) for name, value in config.items()}
+
+
 def checked(config: Config, template: str, target: Target) -> dict[str, int]:
     """The knobs as numbers.
 
     Raises:
         EdgeIRError: a knob is missing, unknown or out of its range, or the block is too large for the target.
     """
-    if set(config) != set(KNOBS) or any(config[name] not in values for name, values in KNOBS.items()):
-        raise EdgeIRError("wrong knobs", where=template, expected=dict(KNOBS), got=dict(config))
-    knobs = {name: int(value) for name, value in config.items()}
+    knobs = knob_values(config, KNOBS, template)
     if knobs["threads_m"] * knobs["threads_n"] > gpu_of(target).max_threads:
         raise EdgeIRError(
             "too many threads", where=template, expected=f"at most {gpu_of(target).max_threads}", got=dict(config)

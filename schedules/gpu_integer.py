@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from edgeir.schedules.fallback import plain_function
 from edgeir.schedules.gpu_gemm import KNOBS, Gemm, checked, default_config, scheduled_gemm
-from edgeir.schedules.gpu_integer_product import ByteProduct, byte_product
+from edgeir.schedules.gpu_integer_product import ByteProduct, byte_product, required_product
 from edgeir.schedules.gpu_integer_words import dot, has_dot_product, with_instructions
 from edgeir.schedules.gpu_stages import schedule_for_gpu
 from edgeir.schedules.task import Kernel, Task
@@ -47,7 +47,7 @@ class _OnBytes:
 
     def default(self, task: Task, target: Target) -> Config:
         """The largest tile that keeps the processors busy; of a few rows one row for each thread."""
-        product = _required(task)
+        product = required_product(task)
         return _FEW_ROWS if product.rows < _LEAST_SIDE else default_config(product_gemm(product), target)
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
@@ -56,7 +56,7 @@ class _OnBytes:
         Raises:
             EdgeIRError: for a config that is not one of the space, or whose block is too large for the target.
         """
-        knobs, product = checked(config, self.name, target), _required(task)
+        knobs, product = checked(config, self.name, target), required_product(task)
         weight = product.weight
         packed = {} if weight is None else {weight.operand: weight.shape}
         try:
@@ -80,12 +80,6 @@ class GpuIntegerConv(_OnBytes):
 
     name = "gpu_integer_conv"
     anchor = "conv_integer"
-
-
-def _required(task: Task) -> ByteProduct:
-    product = byte_product(task)
-    assert product is not None
-    return product
 
 
 def product_gemm(product: ByteProduct) -> Gemm:

@@ -94,6 +94,13 @@ def byte_product(task: Task) -> ByteProduct | None:
     return _convolution(task) if task.anchor == "conv_integer" else _matmul(task)
 
 
+def required_product(task: Task) -> ByteProduct:
+    """The product of a task that a template's `match` accepted."""
+    product = byte_product(task)
+    assert product is not None
+    return product
+
+
 def _signed(dtype: str, other: str, words: Words) -> Words:
     """Words of an operand, made signed where only this operand is unsigned."""
     if dtype == other or dtype == "int8":

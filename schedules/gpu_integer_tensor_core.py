@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
-from edgeir.errors import EdgeIRError
 from edgeir.schedules import wmma_integer_intrinsics as wmma
 from edgeir.schedules.fallback import plain_function
 from edgeir.schedules.gpu_bit_casts import with_bit_casts
-from edgeir.schedules.gpu_gemm import LEFT, PRODUCT, RESULT, RIGHT, Gemm, staged_product
+from edgeir.schedules.gpu_gemm import LEFT, PRODUCT, RESULT, RIGHT, Gemm, knob_values, staged_product
 from edgeir.schedules.gpu_integer import product_gemm
-from edgeir.schedules.gpu_integer_product import ByteProduct, byte_product
+from edgeir.schedules.gpu_integer_product import ByteProduct, byte_product, required_product
 from edgeir.schedules.gpu_integer_words import BYTES, with_instructions, word
 from edgeir.schedules.gpu_stages import bind_stages, gpu_of, schedule_for_gpu
+from edgeir.schedules.gpu_tensor_core import LEAST_SIDE, check_block, largest_tile, tile_sizes
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.schedules.tir_types import AnySchedule, AnyTensor, Expression
@@ -43,9 +43,6 @@ KNOBS: dict[str, tuple[int, ...]] = {
 
 LEFT_BYTES, RIGHT_BYTES = "gemm_left_bytes", "gemm_right_bytes"
 
-# Half a fragment: with fewer rows or columns most of what a tensor core multiplies is padding.
-_LEAST_SIDE = 8
-
 
 class _OnTensorCores:
     """What convolutions and products share."""
@@ -61,7 +58,7 @@ class _OnTensorCores:
         return (
             product is not None
             and product.left_dtype == product.right_dtype
-            and min(product.rows, product.columns) >= _LEAST_SIDE
+            and min(product.rows, product.columns) >= LEAST_SIDE
             and product.depth >= SIDE
         )
 
@@ -71,19 +68,10 @@ class _OnTensorCores:
 
     def default(self, task: Task, target: Target) -> Config:
         """The largest tile of results that still gives every processor two blocks."""
-        product = _required(task)
-        wanted = 2 * gpu_of(target).processors
-        choices = [(2, 2, 2, 2), (2, 2, 1, 2), (2, 2, 1, 1), (1, 2, 1, 1), (1, 1, 1, 1)]
-
-        def blocks(choice: tuple[int, int, int, int]) -> int:
-            wm, wn, fm, fn = choice
-            rows, columns = math.ceil(product.rows / (wm * fm * SIDE)), math.ceil(product.columns / (wn * fn * SIDE))
-            return product.groups * rows * columns
-
-        wm, wn, fm, fn = next((choice for choice in choices if blocks(choice) >= wanted), choices[-1])
+        product = required_product(task)
         # Two fragments along K take as many words as one of float16, where 32 elements are enough.
         depth = next((d for d in (64, 32) if product.depth > d // 2), SIDE)
-        return {"warps_m": wm, "warps_n": wn, "fragments_m": fm, "fragments_n": fn, "depth": depth}
+        return {**largest_tile(product_gemm(product), target), "depth": depth}
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
         """The scheduled kernel, its constant weight packed into fragments.
@@ -91,7 +79,7 @@ class _OnTensorCores:
         Raises:
             EdgeIRError: for a config that is not one of the space, or whose block is too large for the target.
         """
-        knobs, product = _checked(config, self.name, target), _required(task)
+        knobs, product = _checked(config, self.name, target), required_product(task)
         stages = _Fragments(product, knobs)
         weight = product.weight
         packed = {} if weight is None else {weight.operand: stages.packed_shape}
@@ -125,30 +113,10 @@ class TensorCoreIntegerConv(_OnTensorCores):
     anchor = "conv_integer"
 
 
-def _required(task: Task) -> ByteProduct:
-    product = byte_product(task)
-    assert product is not None
-    return product
-
-
-def _tile_sizes(knobs: Mapping[str, int]) -> tuple[int, int]:
-    """Rows and columns of a block's tile of results."""
-    return knobs["warps_m"] * knobs["fragments_m"] * SIDE, knobs["warps_n"] * knobs["fragments_n"] * SIDE
-
-
 def _checked(config: Config, template: str, target: Target) -> dict[str, int]:
-    if set(config) != set(KNOBS) or any(config[name] not in values for name, values in KNOBS.items()):
-        raise EdgeIRError("wrong knobs", where=template, expected=dict(KNOBS), got=dict(config))
-    knobs = {name: int(value) for name, value in config.items()}
-    gpu, (tile_m, tile_n) = gpu_of(target), _tile_sizes(knobs)
-    shared = knobs["depth"] * (tile_m + tile_n) + 4 * tile_m * tile_n
-    if shared > gpu.shared_bytes:
-        raise EdgeIRError(
-            "too much shared memory", where=template, expected=f"at most {gpu.shared_bytes} bytes", got=shared
-        )
-    threads = gpu.warp * knobs["warps_m"] * knobs["warps_n"]
-    if threads > gpu.max_threads:
-        raise EdgeIRError("too many threads", where=template, expected=f"at most {gpu.max_threads}", got=threads)
+    knobs = knob_values(config, KNOBS, template)
+    tile_m, tile_n = tile_sizes(knobs)
+    check_block(knobs, knobs["depth"] * (tile_m + tile_n) + 4 * tile_m * tile_n, template, target)
     return knobs
 
 
@@ -156,7 +124,7 @@ class _Fragments:
     """A product laid out in 16×16 squares, every size rounded up to whole tiles."""
 
     def __init__(self, product: ByteProduct, knobs: Mapping[str, int]) -> None:
-        tile_m, tile_n = _tile_sizes(knobs)
+        tile_m, tile_n = tile_sizes(knobs)
         self.product = product
         self.rows = math.ceil(product.rows / tile_m) * tile_m // SIDE
         self.columns = math.ceil(product.columns / tile_n) * tile_n // SIDE
@@ -222,7 +190,7 @@ class _Fragments:
 
 def _tile(schedule: AnySchedule, final: str, product: ByteProduct, knobs: Mapping[str, int], warp: int) -> None:
     output, sums = schedule.get_sblock(final), schedule.get_sblock(PRODUCT)
-    tile_m, tile_n = _tile_sizes(knobs)
+    tile_m, tile_n = tile_sizes(knobs)
     warps, dtype = knobs["warps_m"] * knobs["warps_n"], product.left_dtype
     *group, row, column = schedule.get_loops(output)
     rows, columns = schedule.split(row, factors=[None, tile_m]), schedule.split(column, factors=[None, tile_n])

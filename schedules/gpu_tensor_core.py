@@ -16,7 +16,7 @@ from edgeir.schedules import wmma_intrinsics as wmma
 from edgeir.schedules.fallback import plain_function
 from edgeir.schedules.gpu_bit_casts import with_bit_casts
 from edgeir.schedules.gpu_conv import GpuConv
-from edgeir.schedules.gpu_gemm import LEFT, PRODUCT, RIGHT, Gemm, staged_gemm
+from edgeir.schedules.gpu_gemm import LEFT, PRODUCT, RIGHT, Gemm, knob_values, staged_gemm
 from edgeir.schedules.gpu_matmul import GpuGemmTemplate, GpuMatmul
 from edgeir.schedules.gpu_stages import bind_stages, gpu_of, schedule_for_gpu
 from edgeir.schedules.task import Kernel, Task
@@ -34,8 +34,9 @@ KNOBS: dict[str, tuple[int, ...]] = {
 }
 """Warps of a block along rows and columns, 16×16 accumulators of each warp along both, depth of the shared tiles."""
 
-# Half a fragment: with fewer rows or columns most of what a tensor core multiplies is padding.
-_LEAST_SIDE = 8
+LEAST_SIDE = 8
+"""Half a fragment: with fewer rows or columns most of what a tensor core multiplies is padding."""
+
 # float16 elements of padding after a row of a shared tile, so that rows start in different banks; `load_matrix_sync`
 # wants rows of a multiple of 8 elements.
 _ROW_PADDING = 8
@@ -52,7 +53,7 @@ class _OnTensorCores(GpuGemmTemplate):
         return (
             gemm is not None
             and gemm.dtype == "float16"
-            and min(gemm.rows, gemm.columns) >= _LEAST_SIDE
+            and min(gemm.rows, gemm.columns) >= LEAST_SIDE
             and gemm.depth >= wmma.SIDE
         )
 
@@ -64,16 +65,7 @@ class _OnTensorCores(GpuGemmTemplate):
         """The largest tile of results that still gives every processor two blocks."""
         gemm = self.gemm(task)
         assert gemm is not None
-        wanted = 2 * gpu_of(target).processors
-        choices = [(2, 2, 2, 2), (2, 2, 1, 2), (2, 2, 1, 1), (1, 2, 1, 1), (1, 1, 1, 1)]
-
-        def blocks(choice: tuple[int, int, int, int]) -> int:
-            wm, wn, fm, fn = choice
-            tile_m, tile_n = wm * fm * wmma.SIDE, wn * fn * wmma.SIDE
-            return gemm.groups * math.ceil(gemm.rows / tile_m) * math.ceil(gemm.columns / tile_n)
-
-        wm, wn, fm, fn = next((choice for choice in choices if blocks(choice) >= wanted), choices[-1])
-        config = {"warps_m": wm, "warps_n": wn, "fragments_m": fm, "fragments_n": fn}
+        config = largest_tile(gemm, target)
         wide = gemm.depth > wmma.SIDE and not _reuses_memory({**config, "depth": 32})
         return {**config, "depth": 32 if wide else 16}
 
@@ -105,7 +97,7 @@ class TensorCoreConv(_OnTensorCores, GpuConv):
     name = "gpu_tensor_core_conv"
 
 
-def _tile_sizes(knobs: Mapping[str, int]) -> tuple[int, int]:
+def tile_sizes(knobs: Mapping[str, int]) -> tuple[int, int]:
     """Rows and columns of a block's tile of results."""
     return (
         knobs["warps_m"] * knobs["fragments_m"] * wmma.SIDE,
@@ -113,30 +105,52 @@ def _tile_sizes(knobs: Mapping[str, int]) -> tuple[int, int]:
     )
 
 
-def _reuses_memory(knobs: Mapping[str, int]) -> bool:
-    """Whether TVM puts the float32 product where a larger float16 tile was, and then refuses a pointer into it."""
-    tile_m, tile_n = _tile_sizes(knobs)
-    return 2 * knobs["depth"] * (max(tile_m, tile_n) + _ROW_PADDING) >= 4 * tile_m * tile_n
+def largest_tile(gemm: Gemm, target: Target) -> dict[str, int]:
+    """Warps and fragments of the largest tile of results that still gives every processor two blocks."""
+    wanted = 2 * gpu_of(target).processors
+    choices: list[dict[str, int]] = [
+        dict(zip(("warps_m", "warps_n", "fragments_m", "fragments_n"), numbers, strict=True))
+        for numbers in ((2, 2, 2, 2), (2, 2, 1, 2), (2, 2, 1, 1), (1, 2, 1, 1), (1, 1, 1, 1))
+    ]
+
+    def blocks(choice: dict[str, int]) -> int:
+        tile_m, tile_n = tile_sizes(choice)
+        return gemm.groups * math.ceil(gemm.rows / tile_m) * math.ceil(gemm.columns / tile_n)
+
+    return next((choice for choice in choices if blocks(choice) >= wanted), choices[-1])
 
 
-def _checked(config: Config, template: str, target: Target) -> dict[str, int]:
-    if set(config) != set(KNOBS) or any(config[name] not in values for name, values in KNOBS.items()):
-        raise EdgeIRError("wrong knobs", where=template, expected=dict(KNOBS), got=dict(config))
-    knobs = {name: int(value) for name, value in config.items()}
-    gpu, (tile_m, tile_n) = gpu_of(target), _tile_sizes(knobs)
-    operands = 2 * knobs["depth"] * (tile_m + tile_n + 2 * _ROW_PADDING)
-    shared = operands + 4 * tile_m * tile_n
-    if shared > gpu.shared_bytes:
+def check_block(knobs: Mapping[str, int], shared_bytes: int, template: str, target: Target) -> None:
+    """Checks what a block of threads needs.
+
+    Raises:
+        EdgeIRError: more shared memory or threads than the target has.
+    """
+    gpu = gpu_of(target)
+    if shared_bytes > gpu.shared_bytes:
         raise EdgeIRError(
-            "too much shared memory", where=template, expected=f"at most {gpu.shared_bytes} bytes", got=shared
-        )
-    if _reuses_memory(knobs):
-        raise EdgeIRError(
-            "too deep a tile", where=template, expected="tiles of operands smaller than that of the product", got=knobs
+            "too much shared memory", where=template, expected=f"at most {gpu.shared_bytes} bytes", got=shared_bytes
         )
     threads = gpu.warp * knobs["warps_m"] * knobs["warps_n"]
     if threads > gpu.max_threads:
         raise EdgeIRError("too many threads", where=template, expected=f"at most {gpu.max_threads}", got=threads)
+
+
+def _reuses_memory(knobs: Mapping[str, int]) -> bool:
+    """Whether TVM puts the float32 product where a larger float16 tile was, and then refuses a pointer into it."""
+    tile_m, tile_n = tile_sizes(knobs)
+    return 2 * knobs["depth"] * (max(tile_m, tile_n) + _ROW_PADDING) >= 4 * tile_m * tile_n
+
+
+def _checked(config: Config, template: str, target: Target) -> dict[str, int]:
+    knobs = knob_values(config, KNOBS, template)
+    tile_m, tile_n = tile_sizes(knobs)
+    operands = 2 * knobs["depth"] * (tile_m + tile_n + 2 * _ROW_PADDING)
+    check_block(knobs, operands + 4 * tile_m * tile_n, template, target)
+    if _reuses_memory(knobs):
+        raise EdgeIRError(
+            "too deep a tile", where=template, expected="tiles of operands smaller than that of the product", got=knobs
+        )
     return knobs
 
 
@@ -147,7 +161,7 @@ def _scheduled(task: Task, gemm: Gemm, knobs: Mapping[str, int], target: Target)
         Exception: whatever TVM raises where a transformation does not apply.
     """
     wmma.register()
-    schedule, final, others = staged_gemm(task, gemm, *_tile_sizes(knobs), knobs["depth"])
+    schedule, final, others = staged_gemm(task, gemm, *tile_sizes(knobs), knobs["depth"])
     _tile(schedule, final, knobs, gpu_of(target).warp)
     bind_stages(schedule, target, others)
     return with_bit_casts(schedule.mod["main"], target)
@@ -155,7 +169,7 @@ def _scheduled(task: Task, gemm: Gemm, knobs: Mapping[str, int], target: Target)
 
 def _tile(schedule: AnySchedule, final: str, knobs: Mapping[str, int], warp: int) -> None:
     output, product = schedule.get_sblock(final), schedule.get_sblock(PRODUCT)
-    tile_m, tile_n = _tile_sizes(knobs)
+    tile_m, tile_n = tile_sizes(knobs)
     warps = knobs["warps_m"] * knobs["warps_n"]
     *group, row, column = schedule.get_loops(output)
     rows, columns = schedule.split(row, factors=[None, tile_m]), schedule.split(column, factors=[None, tile_n])

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from tvm import te
 
-from edgeir.schedules.conv_dense import result_of_pixels, result_of_rows
+from edgeir.schedules.conv_dense import result_of_pixels, result_of_rows, schedule_pixels, schedule_rows
 from edgeir.schedules.conv_direct import MOST_FLAT_PIXELS, outer_loop
 from edgeir.schedules.conv_pointwise import SMALLEST_CHUNK
 from edgeir.schedules.conv_problem import ConvProblem, conv_problem
@@ -23,7 +23,7 @@ from edgeir.schedules.dot_intrinsics import QUAD, DotProduct, dot_product
 from edgeir.schedules.dot_loops import with_dot_products
 from edgeir.schedules.integer_copies import input_workspace_bytes, schedule_input
 from edgeir.schedules.integer_decoding import PackedCodes, schedule_decoding
-from edgeir.schedules.integer_loops import schedule_pixels, schedule_rows
+from edgeir.schedules.integer_loops import dot_tile
 from edgeir.schedules.integer_narrowing import with_packed_stores
 from edgeir.schedules.integer_stages import (
     accumulate_pixels,
@@ -145,9 +145,11 @@ class IntegerConv:
         schedule_input(schedule, problem)
         outer, columns = str(config["outer"]), int(config["tile_columns"])
         if flat:
-            schedule_pixels(schedule, problem, dot, blocks, columns, int(config["chunk_pixels"]), outer)
+            schedule_pixels(schedule, problem, blocks, columns, int(config["chunk_pixels"]), outer, dot_tile(dot))
         else:
-            schedule_rows(schedule, problem, dot, blocks, (int(config["tile_rows"]), columns), outer)
+            schedule_rows(
+                schedule, problem, dot.lanes, blocks, (int(config["tile_rows"]), columns), outer, dot_tile(dot)
+            )
         decoded = 0 if codes is None else math.prod(packed_shape(problem, dot, blocks))
         summed = with_dot_products(kernel_function(schedule, problem, target), dot)
         return Kernel(

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
-from edgeir.errors import EdgeIRError
 from edgeir.schedules.compressed_packing import DECODED
 from edgeir.schedules.dot_intrinsics import QUAD, DotProduct, dot_product
 from edgeir.schedules.dot_loops import mark, with_dot_products
 from edgeir.schedules.integer_tile import dot_step_cycles, dot_tile_fits
-from edgeir.schedules.matmul_problem import MatmulProblem, product_sizes
+from edgeir.schedules.matmul_problem import MatmulProblem, product_sizes, required_problem
 from edgeir.schedules.matmul_tile import ACCUMULATOR, MatmulTile, Sums, schedule_matmul, tile_space
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
@@ -187,7 +186,4 @@ def _required_dot(task: Task, target: Target) -> DotProduct:
 
 
 def _problem(task: Task) -> MatmulProblem:
-    problem = product_sizes(task)
-    if problem is None:
-        raise EdgeIRError("not a product that the matmul templates handle", where=task.name)
-    return problem
+    return required_problem(task, product_sizes(task))

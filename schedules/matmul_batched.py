@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeir.errors import EdgeIRError
-from edgeir.schedules.matmul_problem import MatmulProblem, matmul_problem
+from edgeir.schedules.matmul_problem import MatmulProblem, matmul_problem, required_problem
 from edgeir.schedules.matmul_tile import (
     MatmulTile,
     accumulate,
@@ -76,7 +75,4 @@ def _can_read_in_place(problem: MatmulProblem, tile: MatmulTile, target: Target)
 
 
 def _problem(task: Task) -> MatmulProblem:
-    problem = matmul_problem(task)
-    if problem is None:
-        raise EdgeIRError("not a product that the matmul templates handle", where=task.name)
-    return problem
+    return required_problem(task, matmul_problem(task))

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeir.errors import EdgeIRError
-from edgeir.schedules.matmul_problem import MatmulProblem, matmul_problem
+from edgeir.schedules.matmul_problem import MatmulProblem, matmul_problem, required_problem
 from edgeir.schedules.matmul_tile import MatmulTile, accumulate, choose_matmul_tile, schedule_matmul, tile_space
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
@@ -76,7 +75,4 @@ class MatmulPacked:
 
 
 def _problem(task: Task) -> MatmulProblem:
-    problem = matmul_problem(task)
-    if problem is None:
-        raise EdgeIRError("not a product that the matmul templates handle", where=task.name)
-    return problem
+    return required_problem(task, matmul_problem(task))

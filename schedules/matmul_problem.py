@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeir.errors import EdgeIRError
 from edgeir.schedules.task import Task
 
 
@@ -95,6 +96,17 @@ def matmul_problem(task: Task) -> MatmulProblem | None:
     if {spec.dtype for spec in (*task.anchor_inputs, task.anchor_output)} - {"float32"}:
         return None
     return product_sizes(task)
+
+
+def required_problem(task: Task, problem: MatmulProblem | None) -> MatmulProblem:
+    """A problem that a template's `match` found.
+
+    Raises:
+        EdgeIRError: there is none.
+    """
+    if problem is None:
+        raise EdgeIRError("not a product that the matmul templates handle", where=task.name)
+    return problem
 
 
 def product_sizes(task: Task) -> MatmulProblem | None:

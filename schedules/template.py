@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from edgeir.schedules.task import Kernel, Task
 from edgeir.targets.target import Target
@@ -35,4 +35,13 @@ class Template(Protocol):
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
         """The scheduled kernel."""
+        ...
+
+
+@runtime_checkable
+class EstimatedTemplate(Template, Protocol):
+    """A template that comes before those after it only where it is estimated to be faster."""
+
+    def faster(self, task: Task, target: Target) -> bool:
+        """Whether the default is estimated to beat the other templates, for a task that matches."""
         ...

@@ -38,7 +38,32 @@ class BatchSource(ABC):
         """The batches of one epoch, without the first `skip`."""
 
 
-class ArrayBatches(BatchSource):
+class IndexedBatches(BatchSource):
+    """Batches of samples that are found by their positions, shuffled or not."""
+
+    samples: int
+    _batch_size: int
+    _shuffle: bool
+    _seed: int
+
+    def batches_per_epoch(self) -> int:
+        """Samples over batch size, rounded up."""
+        return -(-self.samples // self._batch_size)
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, without the first `skip`, which cost nothing."""
+        order = torch.arange(self.samples)
+        if self._shuffle:
+            order = torch.from_numpy(np.random.default_rng([self._seed, epoch]).permutation(self.samples))
+        for index in range(skip, self.batches_per_epoch()):
+            yield self._batch(order[index * self._batch_size : (index + 1) * self._batch_size], epoch, index)
+
+    @abstractmethod
+    def _batch(self, chosen: torch.Tensor, epoch: int, index: int) -> Batch:
+        """The samples at these positions, batch `index` of its epoch."""
+
+
+class ArrayBatches(IndexedBatches):
     """Batches of arrays in memory.
 
     Args:
@@ -81,28 +106,19 @@ class ArrayBatches(BatchSource):
         if augment is not None and self._single is None:
             raise EdgeIRError("augmentation needs a single input", got=f"{len(arrays)} named inputs")
 
-    def batches_per_epoch(self) -> int:
-        """Samples over batch size, rounded up."""
-        return -(-self.samples // self._batch_size)
-
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, without the first `skip`, which cost nothing."""
-        order = _order(self.samples, self._shuffle, self._seed, epoch)
-        for index in range(skip, self.batches_per_epoch()):
-            chosen = order[index * self._batch_size : (index + 1) * self._batch_size]
-            if self._inputs is not None:
-                yield {name: array[chosen] for name, array in self._inputs.items()}, self._targets[chosen]
-                continue
-            inputs = _present(self._single)[chosen]
-            if self._augment is not None:
-                # A generator per batch, so that a resumed run continues where the killed one stood.
-                state = np.random.SeedSequence([self._seed, epoch, index]).generate_state(2, np.uint32)
-                generator = torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
-                inputs = self._augment(inputs, generator)
-            yield inputs, self._targets[chosen]
+    def _batch(self, chosen: torch.Tensor, epoch: int, index: int) -> Batch:
+        if self._inputs is not None:
+            return {name: array[chosen] for name, array in self._inputs.items()}, self._targets[chosen]
+        inputs = _present(self._single)[chosen]
+        if self._augment is not None:
+            # A generator per batch, so that a resumed run continues where the killed one stood.
+            state = np.random.SeedSequence([self._seed, epoch, index]).generate_state(2, np.uint32)
+            generator = torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+            inputs = self._augment(inputs, generator)
+        return inputs, self._targets[chosen]
 
 
-class DatasetBatches(BatchSource):
+class DatasetBatches(IndexedBatches):
     """Batches of a map-style Dataset, whose samples are (input, target), loaded in this process."""
 
     def __init__(self, dataset: Dataset[Any], batch_size: int = 128, *, shuffle: bool = True, seed: int = 0) -> None:
@@ -113,16 +129,8 @@ class DatasetBatches(BatchSource):
         if not self.samples:
             raise EdgeIRError("there is no training data", got="0 samples")
 
-    def batches_per_epoch(self) -> int:
-        """Samples over batch size, rounded up."""
-        return -(-self.samples // self._batch_size)
-
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, without the first `skip`."""
-        order = _order(self.samples, self._shuffle, self._seed, epoch)
-        for index in range(skip, self.batches_per_epoch()):
-            chosen = order[index * self._batch_size : (index + 1) * self._batch_size]
-            yield _pair(default_collate([self._dataset[int(position)] for position in chosen]))
+    def _batch(self, chosen: torch.Tensor, epoch: int, index: int) -> Batch:
+        return _pair(default_collate([self._dataset[int(position)] for position in chosen]))
 
 
 class LoaderBatches(BatchSource):
@@ -216,12 +224,6 @@ def _pair(batch: Any) -> Batch:
     if isinstance(batch, list | tuple) and len(batch) == 2:
         return batch[0], batch[1]
     raise EdgeIRError("a batch must be (inputs, targets)", got=type(batch).__name__, hint="collate it so")
-
-
-def _order(samples: int, shuffle: bool, seed: int, epoch: int) -> torch.Tensor:
-    if not shuffle:
-        return torch.arange(samples)
-    return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(samples))
 
 
 def _tensor(array: Any) -> torch.Tensor:

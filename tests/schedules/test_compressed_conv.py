@@ -20,7 +20,7 @@ from edgeir.passmanager import PassContext
 from edgeir.schedules.compressed_conv import CompressedConv
 from edgeir.targets import Target, lookup
 from tests.schedules.test_compressed_matmul import KINDS, weight
-from tests.schedules.x86_machines import runs_here
+from tests.schedules.x86_machines import machine
 
 SHAPES: dict[str, dict[str, Any]] = {
     "pointwise": {"channels": (24, 40), "kernel": (1, 1)},
@@ -81,9 +81,7 @@ def check(graph: Graph, inputs: dict[str, np.ndarray], target: Target) -> tuple[
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", ["x86-64-v2", "host"])
 def test_convolutions_are_the_reference_s(name: str, shape: str, kind: str) -> None:
-    target = lookup(name).with_cores(1)
-    if not runs_here(target):
-        pytest.skip(f"this machine is no {name}")
+    target = machine(name, 1)
     templates, _ = check(*network(kind, target.lanes(32), **SHAPES[shape]), target)
     assert CompressedConv.name in templates
 

@@ -25,7 +25,7 @@ from edgeir.schedules.compressed_weights import pack_pairs
 from edgeir.schedules.select import select
 from edgeir.schedules.task import Task
 from edgeir.targets import Target, lookup
-from tests.schedules.x86_machines import runs_here
+from tests.schedules.x86_machines import machine
 
 KINDS = ("int8", "uint8 zero", "int4", "uint4 zero", "log4", "log8", "table")
 
@@ -93,9 +93,7 @@ def check(
 @pytest.mark.parametrize("shape", [(1, 64, 96), (13, 33, 45)], ids=str)
 @pytest.mark.parametrize("name", ["x86-64-v2", "host"])
 def test_products_are_the_reference_s(name: str, shape: tuple[int, int, int], kind: str) -> None:
-    target = lookup(name).with_cores(1)
-    if not runs_here(target):
-        pytest.skip(f"this machine is no {name}")
+    target = machine(name, 1)
     templates, _ = check(*network(kind, shape), target)
     assert templates == {CompressedMatmul.name}
 

@@ -21,23 +21,9 @@ from edgeir.schedules.dot_intrinsics import dot_product
 from edgeir.schedules.integer_conv import IntegerConv
 from edgeir.schedules.select import select
 from edgeir.schedules.task import Integers, Task
-from edgeir.targets import Target, host, lookup
+from edgeir.targets import Target, lookup
 from tests.lowering.integer_networks import BASE, SHAPES, conv_network, integer_convolutions
-
-X86 = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
-VNNI = {"avx512_vnni": ("x86-64-v4+avx512vnni", 512), "avx_vnni": ("x86-64-v3+avxvnni", 256)}
-
-
-def runs_here(target: Target) -> bool:
-    return target.architecture == host().architecture and set(target.required) <= set(host().required)
-
-
-def targets() -> list[Any]:
-    names = [*X86, *(text for text, _ in VNNI.values()), "host"]
-    return [
-        pytest.param(name, marks=pytest.mark.skipif(not runs_here(lookup(name)), reason=f"this machine is no {name}"))
-        for name in names
-    ]
+from tests.schedules.x86_machines import machine, targets
 
 
 def task_of(numbers: dict[str, Any], target: Target, block: int) -> Task:
@@ -108,10 +94,8 @@ def test_weights_of_four_bits_share_bytes() -> None:
 @settings(max_examples=15)
 @given(numbers=integer_convolutions(), seed=st.integers(0, 1000), blocked=st.booleans())
 def test_any_convolution_is_exact(name: str, numbers: dict[str, Any], seed: int, blocked: bool) -> None:
-    target = lookup(name)
-    if not runs_here(target):
-        pytest.skip(f"this machine is no {name}")
-    check(numbers, target.with_cores(2), target.lanes(32) if blocked else 0, seed)
+    target = machine(name, 2)
+    check(numbers, target, target.lanes(32) if blocked else 0, seed)
 
 
 @pytest.mark.slow
@@ -126,9 +110,7 @@ def test_any_convolution_is_exact_everywhere(name: str, numbers: dict[str, Any],
 @pytest.mark.parametrize("name", ["x86-64-v3", "host"])
 def test_every_knob_computes_the_same(name: str) -> None:
     """Extremes of each knob, one at a time."""
-    target = lookup(name).with_cores(1)
-    if not runs_here(target):
-        pytest.skip(f"this machine is no {name}")
+    target = machine(name, 1)
     template = IntegerConv()
     numbers = BASE | {"kernel": (1, 1), "padding": (0, 0, 0, 0)}
     graph, inputs = conv_network(numbers, 0, target.lanes(32))

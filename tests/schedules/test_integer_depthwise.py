@@ -27,7 +27,7 @@ from edgeir.schedules.task import Task
 from edgeir.targets import Target, lookup
 from tests.lowering.depthwise_networks import BASE, SHAPES, depthwise_convolutions
 from tests.lowering.integer_networks import conv_network
-from tests.schedules.x86_machines import runs_here, targets
+from tests.schedules.x86_machines import machine, targets
 
 
 def task_of(numbers: dict[str, Any], target: Target, block: int) -> Task:
@@ -71,10 +71,7 @@ def test_sums_are_exact(name: str, shape: str, dtype: str) -> None:
 @settings(max_examples=12)
 @given(numbers=depthwise_convolutions(), seed=st.integers(0, 1000))
 def test_any_depthwise_convolution_is_exact(name: str, numbers: dict[str, Any], seed: int) -> None:
-    target = lookup(name)
-    if not runs_here(target):
-        pytest.skip(f"this machine is no {name}")
-    check(numbers, target.with_cores(2), seed)
+    check(numbers, machine(name, 2), seed)
 
 
 @pytest.mark.slow
@@ -87,9 +84,7 @@ def test_any_depthwise_convolution_is_exact_everywhere(name: str, numbers: dict[
 
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "host"])
 def test_every_knob_computes_the_same(name: str) -> None:
-    target = lookup(name).with_cores(1)
-    if not runs_here(target):
-        pytest.skip(f"this machine is no {name}")
+    target = machine(name, 1)
     space = IntegerDepthwise().space(task_of(BASE, target, target.lanes(32)), target)
     assert space["sums"] == ["dot", "multiply"]
     for sums in space["sums"]:

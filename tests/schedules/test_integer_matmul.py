@@ -21,7 +21,7 @@ from edgeir.passmanager import PassContext
 from edgeir.schedules.integer_matmul import IntegerMatmul
 from edgeir.targets import Target, lookup
 from tests.lowering.integer_products import BASE, SHAPES, product_network, products
-from tests.schedules.x86_machines import runs_here, targets
+from tests.schedules.x86_machines import machine, targets
 
 
 def check(numbers: dict[str, Any], target: Target, seed: int = 0) -> set[str]:
@@ -46,10 +46,7 @@ def test_sums_are_exact(name: str, shape: str, weights: str) -> None:
 @settings(max_examples=15)
 @given(numbers=products(), seed=st.integers(0, 1000))
 def test_any_product_is_exact(name: str, numbers: dict[str, Any], seed: int) -> None:
-    target = lookup(name)
-    if not runs_here(target):
-        pytest.skip(f"this machine is no {name}")
-    check(numbers, target.with_cores(2), seed)
+    check(numbers, machine(name, 2), seed)
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from edgeir.passmanager import PassContext
 from edgeir.schedules.integer_conv import IntegerConv
 from edgeir.schedules.narrowing_intrinsics import narrowing
 from edgeir.targets import Target, lookup
-from tests.schedules.test_integer_conv import direct, runs_here, targets
+from tests.schedules.test_integer_conv import direct
+from tests.schedules.x86_machines import machine, targets
 
 SCALES = {
     "ordinary": (1e-3, 3e-3),
@@ -84,9 +85,7 @@ def test_saturation_is_that_of_the_reference(name: str, scales: str, zero: int) 
 @pytest.mark.parametrize("width", range(1, 10))
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "host"])
 def test_rows_of_every_length(name: str, width: int, padding: int) -> None:
-    target = lookup(name).with_cores(1)
-    if not runs_here(target):
-        pytest.skip(f"this machine is no {name}")
+    target = machine(name, 1)
     check(target, "saturating", 3, width=width, padding=padding)
 
 

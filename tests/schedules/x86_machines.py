@@ -16,6 +16,14 @@ def runs_here(target: Target) -> bool:
     return target.architecture == host().architecture and set(target.required) <= set(host().required)
 
 
+def machine(name: str, cores: int) -> Target:
+    """The target of that name; skips the test where this machine cannot run its code."""
+    target = lookup(name)
+    if not runs_here(target):
+        pytest.skip(f"this machine is no {name}")
+    return target.with_cores(cores)
+
+
 def targets() -> list[Any]:
     """Parameters of a test: the names of all targets, those that do not run here marked as skipped."""
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm import tirx
@@ -15,6 +16,22 @@ from edgeir.lowering.compute.windows import Channels, pad_spatial, reach_beyond
 @compute("conv")
 def conv(call: Call) -> te.Tensor:
     """y[n, o, p] = Σ x[n, i, p·stride + k·dilation − padding] · w[o, i, k] (+ b[o])."""
+    sums = convolution_sums(call, constant(0, call.dtype), lambda x, w, _: x * w)
+    return add_bias(call, sums, 2)
+
+
+Product = Callable[[Expression, Expression, Expression], Expression]
+"""Multiplies an element of the input by one of the weight, given the output channel."""
+
+
+def convolution_sums(call: Call, border: Expression, multiply: Product) -> te.Tensor:
+    """A convolution without bias, named after its operator.
+
+    Args:
+        call: the operator.
+        border: the element beyond the input's edges.
+        multiply: gives products of the result's dtype.
+    """
     x, w = call.tensor(0), call.tensor(1)
     source, target = Channels.of(call.type(0)), Channels.of(call.outputs[0])
     rank, groups, dtype = source.rank, int(call.attributes["groups"]), call.dtype
@@ -25,7 +42,7 @@ def conv(call: Call) -> te.Tensor:
     sizes = call.shape(0)[2 : 2 + rank]
     counts = call.output_shape[2 : 2 + rank]
     ends = reach_beyond(sizes, counts, kernel, strides, begins, dilations)
-    padded = pad_spatial(x, begins, ends, constant(0, dtype), "conv_pad")
+    padded = pad_spatial(x, begins, ends, border, "conv_pad")
     i = te.reduce_axis((0, in_group), name="i")
     ks = [te.reduce_axis((0, extent), name=f"k{axis}") for axis, extent in enumerate(kernel)]
 
@@ -34,13 +51,12 @@ def conv(call: Call) -> te.Tensor:
         real = tirx.min(o, weight[0] - 1) if target.has_lanes_beyond else o
         group = tirx.floordiv(real, out_group) * in_group if groups > 1 else 0
         at = [p * s + k * d for p, s, k, d in zip(target.spatial(index), strides, ks, dilations, strict=True)]
-        product = source.at(padded, index[0], group + i, at) * w(real, i, *ks)
+        product = multiply(source.at(padded, index[0], group + i, at), w(real, i, *ks), real)
         if target.has_lanes_beyond:
             product = tirx.if_then_else(o < weight[0], product, constant(0, dtype))
         return te.sum(product, axis=[i, *ks])
 
-    result = te.compute(call.output_shape, body, name="conv")
-    return add_bias(call, result, 2)
+    return te.compute(call.output_shape, body, name=call.op)
 
 
 def add_bias(call: Call, result: te.Tensor, operand: int) -> te.Tensor:

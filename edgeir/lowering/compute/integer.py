@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import tirx
-
 from edgeir.lowering import te
-from edgeir.lowering.compute.convolution import add_bias
+from edgeir.lowering.compute.convolution import add_bias, convolution_sums
 from edgeir.lowering.compute.expressions import Expression, constant, dtype_of
+from edgeir.lowering.compute.matrix import product_sums
 from edgeir.lowering.compute.registry import Call, compute
-from edgeir.lowering.compute.windows import Channels, pad_spatial, reach_beyond
+from edgeir.lowering.compute.windows import Channels
 
 
 @compute("conv_integer")
@@ -26,36 +25,16 @@ def conv_integer(call: Call) -> te.Tensor:
 
 def conv_sums(call: Call, raw: bool) -> te.Tensor:
     """The sums without bias; of plain products if `raw`. The border of the input holds x_zero, the rest w's 0."""
-    x, w = call.tensor(0), call.tensor(1)
-    source, target = Channels.of(call.type(0)), Channels.of(call.outputs[0])
-    rank, groups = source.rank, int(call.attributes["groups"])
-    strides, dilations = call.integers("strides"), call.integers("dilations")
-    begins = call.integers("padding")[:rank]
-    weight = call.shape(1)
-    in_group, out_group, kernel = weight[1], weight[0] // groups, weight[2:]
-    sizes = call.shape(0)[2 : 2 + rank]
-    counts = call.output_shape[2 : 2 + rank]
-    ends = reach_beyond(sizes, counts, kernel, strides, begins, dilations)
-    padded = pad_spatial(x, begins, ends, zero_point(call, 3, dtype_of(x), ()), "conv_pad")
-    i = te.reduce_axis((0, in_group), name="i")
-    ks = [te.reduce_axis((0, extent), name=f"k{axis}") for axis, extent in enumerate(kernel)]
+    x, w = dtype_of(call.tensor(0)), dtype_of(call.tensor(1))
 
-    def body(*index: Any) -> Expression:
-        o = target.channel(index)
-        real = tirx.min(o, weight[0] - 1) if target.has_lanes_beyond else o
-        group = tirx.floordiv(real, out_group) * in_group if groups > 1 else 0
-        at = [p * s + k * d for p, s, k, d in zip(target.spatial(index), strides, ks, dilations, strict=True)]
-        left = source.at(padded, index[0], group + i, at).astype("int32")
-        right = w(real, i, *ks).astype("int32")
+    def multiply(left: Expression, right: Expression, channel: Expression) -> Expression:
+        left, right = left.astype("int32"), right.astype("int32")
         if not raw:
-            left = left - zero_point(call, 3, dtype_of(x), ()).astype("int32")
-            right = right - zero_point(call, 4, dtype_of(w), (real,)).astype("int32")
-        product = left * right
-        if target.has_lanes_beyond:
-            product = tirx.if_then_else(o < weight[0], product, constant(0, "int32"))
-        return te.sum(product, axis=[i, *ks])
+            left = left - zero_point(call, 3, x, ()).astype("int32")
+            right = right - zero_point(call, 4, w, (channel,)).astype("int32")
+        return left * right
 
-    return te.compute(call.output_shape, body, name="conv_integer")
+    return convolution_sums(call, zero_point(call, 3, x, ()), multiply)
 
 
 def zero_point(call: Call, operand: int, dtype: str, channel: tuple[Any, ...]) -> Expression:
@@ -76,28 +55,16 @@ def matmul_integer(call: Call) -> te.Tensor:
 
 def matmul_sums(call: Call, raw: bool) -> te.Tensor:
     """The sums; of plain products if `raw`."""
-    a, b = call.tensor(0), call.tensor(1)
-    shape_a, shape_b, out = call.shape(0), call.shape(1), call.output_shape
-    transpose_a, transpose_b = bool(call.attributes["transpose_a"]), bool(call.attributes["transpose_b"])
-    depth = shape_a[-2] if transpose_a else shape_a[-1]
-    if depth == 0:
-        return te.compute(out, lambda *_: constant(0, "int32"), name="matmul_integer")
-    k = te.reduce_axis((0, depth), name="k")
+    a, b = dtype_of(call.tensor(0)), dtype_of(call.tensor(1))
 
-    def batch(index: Any, shape: tuple[int, ...]) -> list[Any]:
-        tail = index[len(out) - len(shape) : len(out) - 2]
-        return [0 if extent == 1 else i for i, extent in zip(tail, shape[:-2], strict=True)]
-
-    def body(*index: Any) -> Expression:
-        row, column = index[-2], index[-1]
-        left = a(*batch(index, shape_a), *((k, row) if transpose_a else (row, k))).astype("int32")
-        right = b(*batch(index, shape_b), *((column, k) if transpose_b else (k, column))).astype("int32")
+    def multiply(left: Expression, right: Expression, column: Expression) -> Expression:
+        left, right = left.astype("int32"), right.astype("int32")
         if not raw:
-            left = left - zero_point(call, 2, dtype_of(a), ()).astype("int32")
-            right = right - zero_point(call, 3, dtype_of(b), (column,)).astype("int32")
-        return te.sum(left * right, axis=k)
+            left = left - zero_point(call, 2, a, ()).astype("int32")
+            right = right - zero_point(call, 3, b, (column,)).astype("int32")
+        return left * right
 
-    return te.compute(out, body, name="matmul_integer")
+    return product_sums(call, multiply)
 
 
 def add_offset(call: Call, sums: te.Tensor, offset: te.Tensor, dynamic: bool = False) -> te.Tensor:

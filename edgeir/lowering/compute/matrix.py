@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from edgeir.lowering import te
@@ -13,12 +14,23 @@ from edgeir.ops.matmul import parse_equation
 @compute("matmul")
 def matmul(call: Call) -> te.Tensor:
     """numpy.matmul on ranks ≥ 2; either operand may be given transposed."""
+    return product_sums(call, lambda a, b, _: a * b)
+
+
+def product_sums(call: Call, multiply: Callable[[Expression, Expression, Expression], Expression]) -> te.Tensor:
+    """A matrix product, named after its operator.
+
+    Args:
+        call: the operator.
+        multiply: gives the product of an element of the left and of the right operand, in the result's dtype, given
+            the column.
+    """
     a, b = call.tensor(0), call.tensor(1)
     shape_a, shape_b, out = call.shape(0), call.shape(1), call.output_shape
     transpose_a, transpose_b = bool(call.attributes["transpose_a"]), bool(call.attributes["transpose_b"])
     depth = shape_a[-2] if transpose_a else shape_a[-1]
     if depth == 0:
-        return te.compute(out, lambda *_: constant(0, call.dtype), name="matmul")
+        return te.compute(out, lambda *_: constant(0, call.dtype), name=call.op)
     k = te.reduce_axis((0, depth), name="k")
 
     def batch(index: Any, shape: tuple[int, ...]) -> list[Any]:
@@ -29,9 +41,9 @@ def matmul(call: Call) -> te.Tensor:
         row, column = index[-2], index[-1]
         left = a(*batch(index, shape_a), *((k, row) if transpose_a else (row, k)))
         right = b(*batch(index, shape_b), *((column, k) if transpose_b else (k, column)))
-        return te.sum(left * right, axis=k)
+        return te.sum(multiply(left, right, column), axis=k)
 
-    return te.compute(out, body, name="matmul")
+    return te.compute(out, body, name=call.op)
 
 
 @compute("einsum")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgeir.passes.quantization.grid import Grid
-from edgeir.passes.quantization.observers.histogram import Histogram
-from edgeir.passes.quantization.observers.observer import Observer
+from edgeir.passes.quantization.observers.counting import CountingObserver
 
 
-class Entropy(Observer):
+class Entropy(CountingObserver):
     """The threshold for |x| with the least Kullback-Leibler divergence between the distribution and its quantized form.
 
     Migacz: "8-bit Inference with TensorRT", GTC 2017. For each threshold, P is the histogram with what lies beyond
@@ -18,14 +17,6 @@ class Entropy(Observer):
     """
 
     CANDIDATES = 256
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._histogram = Histogram()
-
-    def take(self, array: np.ndarray, low: float, high: float) -> None:
-        """Counts."""
-        self._histogram.add(array, low, high)
 
     def choose(self, grid: Grid) -> tuple[float, float]:
         """The range, clipped at the threshold on both sides."""

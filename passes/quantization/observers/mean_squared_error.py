@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgeir.passes.quantization.grid import Grid
-from edgeir.passes.quantization.observers.histogram import Histogram
-from edgeir.passes.quantization.observers.observer import Observer
+from edgeir.passes.quantization.observers.counting import CountingObserver
 
 
-class MeanSquaredError(Observer):
+class MeanSquaredError(CountingObserver):
     """The range whose rounding and clipping errors have the least sum of squares.
 
     Sung, Shin, Hwang: "Resiliency of Deep Neural Networks under Quantization", 2015, section 3. Both ends are shrunk
@@ -17,14 +16,6 @@ class MeanSquaredError(Observer):
     """
 
     FACTORS = np.linspace(1.0, 0.1, 91)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._histogram = Histogram()
-
-    def take(self, array: np.ndarray, low: float, high: float) -> None:
-        """Counts."""
-        self._histogram.add(array, low, high)
 
     def choose(self, grid: Grid) -> tuple[float, float]:
         """The best range found; ties go to the wider."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from edgeir.passes.quantization.grid import Grid
-from edgeir.passes.quantization.observers.histogram import Histogram
-from edgeir.passes.quantization.observers.observer import Observer
+from edgeir.passes.quantization.observers.counting import CountingObserver
 
 
-class Percentile(Observer):
+class Percentile(CountingObserver):
     """The range outside which at most 0.01 % of the elements lie on each side.
 
     Wu et al.: "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020, section
@@ -17,14 +14,6 @@ class Percentile(Observer):
     """
 
     SHARE = 1e-4
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._histogram = Histogram()
-
-    def take(self, array: np.ndarray, low: float, high: float) -> None:
-        """Counts."""
-        self._histogram.add(array, low, high)
 
     def choose(self, grid: Grid) -> tuple[float, float]:
         """The percentiles, at bins' edges."""
