@@ -9,6 +9,7 @@ the instructions for a target, `dot_loops` puts them in place of the loops of a 
     vpmaddubsw, vpmaddwd  SSSE3, AVX2, AVX-512BW; the sums of two products saturate at 16 bits, so |w0| + |w1| ≤ 128
     vpmaddwd              the same machines, exact for every weight: even and odd bytes are widened to 16 bits;
                           also for operands of 16 bits, a pair instead of a quad (`pair_product`)
+    vpdpwssd              AVX-512 VNNI and AVX-VNNI, for operands of 16 bits: vpmaddwd that adds to the sums
     sdot                  ARM with dot products, signed
     smull, smlal, sadalp  other 64-bit ARM, signed, no weight of −128 (two products are added in 16 bits)
     smull, sadalp         the same, any weight
@@ -99,6 +100,8 @@ def pair_product(target: Target) -> DotProduct | None:
         return None
     if lanes > 4 and not target.has(known[lanes]):
         return None
+    if _has_vnni(target, 32 * lanes):
+        return DotProduct(f"vpdpwssd_{32 * lanes}", lanes, _vpdpwssd, group=2, weight="int16")
     name = f"pmaddwd_pairs_{32 * lanes}"
     return DotProduct(name, lanes, _pmaddwd_pairs, group=2, weight="int16", instructions=2, temporaries=1)
 
@@ -106,8 +109,7 @@ def pair_product(target: Target) -> DotProduct | None:
 def _x86(target: Target, integers: Integers, lanes: int) -> DotProduct | None:
     bits = 32 * lanes
     full = lanes == target.lanes(32)
-    vnni = target.has("avx512_vnni") and (bits == 512 or target.has("avx512vl"))
-    if (vnni or (target.has("avx_vnni") and bits <= 256)) and bits in (128, 256, 512):
+    if _has_vnni(target, bits):
         return DotProduct(f"vpdpbusd_{bits}", lanes, _vpdpbusd)
     known = {128: "ssse3", 256: "avx2", 512: "avx512bw"}
     if bits not in known or not target.has(known[bits]) or not full:
@@ -115,6 +117,12 @@ def _x86(target: Target, integers: Integers, lanes: int) -> DotProduct | None:
     if integers.pairs_fit:
         return DotProduct(f"pmaddubsw_{bits}", lanes, _pmaddubsw, instructions=3, temporaries=2)
     return DotProduct(f"pmaddwd_{bits}", lanes, _pmaddwd, instructions=4, per_quad=2, temporaries=3, weight_registers=2)
+
+
+def _has_vnni(target: Target, bits: int) -> bool:
+    """Whether VNNI multiplies and adds registers of `bits` bits."""
+    vnni = target.has("avx512_vnni") and (bits == 512 or target.has("avx512vl"))
+    return (vnni or (target.has("avx_vnni") and bits <= 256)) and bits in (128, 256, 512)
 
 
 def _arm(target: Target, integers: Integers) -> DotProduct:
@@ -146,6 +154,11 @@ def _every_lane(quad: Any, lanes: int, dtype: str) -> Any:
 def _vpdpbusd(sums: Any, quad: Any, weights: Any, lanes: int) -> Any:
     broadcast = _every_lane(quad, lanes, f"uint8x{4 * lanes}")
     return _call(f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", f"int32x{lanes}", sums, broadcast, weights)
+
+
+def _vpdpwssd(sums: Any, pair: Any, weights: Any, lanes: int) -> Any:
+    broadcast = _every_lane(pair, lanes, f"int16x{2 * lanes}")
+    return _call(f"llvm.x86.avx512.vpdpwssd.{32 * lanes}", f"int32x{lanes}", sums, broadcast, weights)
 
 
 def _fenced(sums: Any, lanes: int) -> Any:

@@ -101,8 +101,12 @@ class Target:
         config: dict[str, Any] = {"kind": self.kind, "mtriple": self.triple, "num-cores": self.cores}
         if self.cpu:
             config["mcpu"] = self.cpu
-        if self.features:
-            config["mattr"] = list(self.features)
+        features = list(self.features)
+        if self.has("avx512_vnni") or self.has("avx_vnni"):
+            # LLVM otherwise replaces vpdpwssd by a product and an addition where it believes that they are no slower.
+            features.append("+fast-dpwssd")
+        if features:
+            config["mattr"] = features
         if self.triple.endswith("eabihf"):
             # LLVM takes the convention of float arguments from this alone, not from the triple.
             config["mfloat-abi"] = "hard"

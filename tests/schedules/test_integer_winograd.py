@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from edgeir.lowering.run import Runner
 from edgeir.lowering.task import lower_node
 from edgeir.passes.fusion.fuse_operators import FuseOperators
 from edgeir.passmanager import PassContext
+from edgeir.schedules.dot_intrinsics import pair_product
 from edgeir.schedules.integer_winograd import IntegerWinograd
 from edgeir.schedules.select import matching, select
 from edgeir.schedules.task import Task
@@ -27,10 +29,11 @@ from edgeir.targets import Target, lookup
 from edgeir.tuning.problem import Problem
 from tests.lowering.integer_networks import BASE, conv_network
 from tests.schedules.test_integer_assembly import hot_loop
-from tests.schedules.x86_machines import runs_here
+from tests.schedules.x86_machines import machine
 
 TEMPLATE = IntegerWinograd()
 TARGETS = ["x86-64-v2", "x86-64-v3", "x86-64-v4"]
+VNNI = ["x86-64-v3+avxvnni", "x86-64-v4+avx512vnni"]
 
 SHAPES: dict[str, dict[str, Any]] = {
     "ragged": {},
@@ -41,13 +44,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     "one_block": {"channels": (4, 4), "size": (1, 1), "x_zero": None, "bias": False, "epilogue": "none"},
 }
 """What differs from `BASE`, by name."""
-
-
-def on(name: str) -> Target:
-    target = lookup(name)
-    if not runs_here(target):
-        pytest.skip(f"this machine is no {name}")
-    return target
 
 
 def conv_node(graph: Graph, target: Target) -> Task:
@@ -85,11 +81,20 @@ def check(graph: Graph, inputs: dict[str, np.ndarray], target: Target, knobs: di
 
 @pytest.mark.parametrize("m", [0, 1])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [*TARGETS, *VNNI])
 def test_sums_are_exact(name: str, shape: str, m: int) -> None:
-    target = on(name).with_cores(2)
+    target = machine(name, 2)
     graph, inputs = conv_network(BASE | SHAPES[shape], 0, target.lanes(32))
     assert check(graph, inputs, target, {"m": m})["m"] == (2, 4)[m]
+
+
+@pytest.mark.parametrize("shape", ["ragged", "lopsided"])
+def test_sums_in_registers_of_256_bits_are_exact(shape: str) -> None:
+    target = replace(machine("x86-64-v4+avx512vnni", 2), vector_bits=256)
+    dot = pair_product(target)
+    assert dot is not None and dot.name == "vpdpwssd_256"
+    graph, inputs = conv_network(BASE | SHAPES[shape], 0, target.lanes(32))
+    check(graph, inputs, target, {"m": 1})
 
 
 @st.composite
@@ -117,21 +122,22 @@ def knobs() -> st.SearchStrategy[dict[str, int]]:
     return st.fixed_dictionaries({}, optional={name: st.integers(0, last) for name, last in most.items()})
 
 
+@pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-v4+avx512vnni"])
 @settings(max_examples=8)
 @given(numbers=convolutions(), seed=st.integers(0, 1000), chosen=knobs())
-def test_any_convolution_is_exact(numbers: dict[str, Any], seed: int, chosen: dict[str, int]) -> None:
-    target = on("x86-64-v3").with_cores(2)
+def test_any_convolution_is_exact(name: str, numbers: dict[str, Any], seed: int, chosen: dict[str, int]) -> None:
+    target = machine(name, 2)
     check(*conv_network(numbers, seed, target.lanes(32)), target, chosen)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [*TARGETS, *VNNI])
 @settings(max_examples=25)
 @given(numbers=convolutions(), seed=st.integers(0, 10**6), chosen=knobs())
 def test_any_convolution_is_exact_everywhere(
     name: str, numbers: dict[str, Any], seed: int, chosen: dict[str, int]
 ) -> None:
-    target = on(name).with_cores(2)
+    target = machine(name, 2)
     check(*conv_network(numbers, seed, target.lanes(32)), target, chosen)
 
 
@@ -162,28 +168,34 @@ LIMITS = [
 """Dtype and value of the input, value of every weight, channels, and the bits that sums leave free."""
 
 
-@pytest.mark.parametrize(("dtype", "fill", "value", "channels", "headroom"), LIMITS)
-def test_sums_at_the_limit_are_exact(dtype: str, fill: int, value: int, channels: int, headroom: int) -> None:
-    target = on("x86-64-v3").with_cores(1)
+@pytest.mark.parametrize(
+    ("name", "dtype", "fill", "value", "channels", "headroom"),
+    [*(("x86-64-v3", *limit) for limit in LIMITS), *(("x86-64-v4+avx512vnni", *limit) for limit in LIMITS[:4])],
+)
+def test_sums_at_the_limit_are_exact(
+    name: str, dtype: str, fill: int, value: int, channels: int, headroom: int
+) -> None:
+    target = machine(name, 1)
     weight = np.full((8, channels, 3, 3), value, np.int8)
     weight[1] = -np.clip(weight[1], -127, 127)
-    graph, inputs = full_network(weight, dtype, fill, 8)
+    graph, inputs = full_network(weight, dtype, fill, target.lanes(32))
     task = conv_node(graph, target)
     assert task.integers is not None and task.integers.headroom == headroom
     if headroom == 0:
         assert not TEMPLATE.match(task, target)
         return
     assert TEMPLATE.space(task, target)["m"] == ([2, 4] if headroom == 6 else [2])
-    graph, inputs = full_network(weight, dtype, fill, 8)
+    graph, inputs = full_network(weight, dtype, fill, target.lanes(32))
     check(graph, inputs, target, {"m": -1})
 
 
-def test_alternating_signs_wrap_on_the_way_only() -> None:
+@pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-v4+avx512vnni"])
+def test_alternating_signs_wrap_on_the_way_only(name: str) -> None:
     """Signs that make the products of a tile's inner points overflow 32 bits, though no sum of the convolution does."""
-    target = on("x86-64-v3").with_cores(1)
+    target = machine(name, 1)
     sign = np.array([[1, -1, 1], [-1, 1, -1], [1, -1, 1]])
     weight = np.broadcast_to(127 * sign, (8, 200, 3, 3)).astype(np.int8)
-    graph, inputs = full_network(weight, "uint8", 0, 8)
+    graph, inputs = full_network(weight, "uint8", 0, target.lanes(32))
     board = np.indices((6, 6)).sum(axis=0) % 2
     inputs["x"] = np.broadcast_to(255 * board, (1, 200, 6, 6)).astype(np.uint8)
     assert check(graph, inputs, target, {"m": -1})["m"] == 4
@@ -214,17 +226,38 @@ def test_where_it_is_used() -> None:
     assert found[0] == "integer_conv" and "integer_winograd" in found
     for other in ({"strides": (2, 2)}, {"dilations": (2, 2)}, {"groups": 2}, {"kernel": (3, 1)}, {"weights": "int4"}):
         assert not TEMPLATE.match(task_of(stage | other, v3), v3), other
-    for name in ("x86-64-v3+avxvnni", "x86-64-v4+avx512vnni"):
-        assert not TEMPLATE.match(task_of(stage, lookup(name)), lookup(name))
     signed = stage | {"dtype": "int8", "x_zero": 0}
     for name in ("cortex-a72", "cortex-a76"):
         assert not TEMPLATE.match(task_of(signed, lookup(name)), lookup(name))
     assert select(task_of(signed, v3), v3).name == "integer_winograd"
 
 
+@pytest.mark.parametrize("name", VNNI)
+def test_where_it_is_used_with_vnni(name: str) -> None:
+    """Tiles of 4 x 4 from 32 channels on, where the transformed weights do not come from beyond the caches."""
+    target = lookup(name)
+    chosen = {
+        (64, 56): "integer_winograd",
+        (128, 28): "integer_winograd",
+        (32, 28): "integer_winograd",
+        (16, 28): "integer_conv",
+        (512, 7): "integer_conv",
+    }
+    for (channels, size), expected in chosen.items():
+        shape = {"channels": (channels, channels), "size": (size, size)}
+        task = task_of(BASE | {"weights": "pairs"} | shape, target)
+        assert TEMPLATE.match(task, target) and select(task, target).name == expected, shape
+    narrow = task_of(BASE | {"channels": (512, 64), "size": (14, 14), "weights": "symmetric"}, target)
+    assert narrow.integers is not None and narrow.integers.headroom == 2
+    assert TEMPLATE.default(narrow, target)["m"] == 2 and select(narrow, target).name == "integer_conv"
+
+
 @pytest.mark.parametrize(
     ("name", "pattern", "each"),
     [
+        # LLVM splits some of them where it expects to wait for the sums.
+        ("x86-64-v3+avxvnni", r"vp(dpwssd|maddwd)\s.*%ymm", 2.7),
+        ("x86-64-v4+avx512vnni", r"vpdpwssd\s.*%zmm", 2.0),
         ("x86-64-v2", r"pmaddwd\s.*%xmm", 4.6),
         ("x86-64-v3", r"vpmaddwd\s.*%ymm", 3.3),
         ("x86-64-v4", r"vpmaddwd\s.*%zmm", 3.3),
