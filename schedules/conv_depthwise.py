@@ -142,7 +142,9 @@ class ConvDepthwise:
         band = max(tile[0], int(config["band_rows"]))
         band = band if band % tile[0] == 0 and problem.out_spatial[0] % band == 0 else problem.out_spatial[0]
         copied = problem.padded and not inline
-        schedule_tile(schedule, problem, tile, band, copied)
+        bands = problem.out_spatial[0] // band
+        by_rows = bands > 1 and bands % target.cores == 0 and band >= problem.kernel[0]
+        schedule_tile(schedule, problem, tile, band, copied, by_rows)
         band_in = (band - 1) * problem.strides[0] + (problem.kernel[0] - 1) * problem.dilations[0] + 1
         workspace = 4 * band_in * problem.padded_extent(1) * problem.out_block * target.cores if copied else 0
         return Kernel(
@@ -153,9 +155,17 @@ class ConvDepthwise:
 
 
 def band_rows(problem: ConvProblem, target: Target) -> int:
-    """Rows of a band: all, or a divisor such that there are four pieces of work for each thread."""
+    """Rows of a band: as many bands as threads, or else a divisor such that there are four pieces for each thread.
+
+    A thread then reads the rows that it wrote itself, where the convolution before walks pixels: they are in its cache.
+    """
     rows = problem.out_spatial[0]
-    wanted = 1 if target.cores == 1 else -(-4 * target.cores // (problem.batch * problem.out_blocks))
+    if target.cores == 1:
+        return rows
+    shared = next((d for d in divisors(rows, rows) if d % target.cores == 0), 0)
+    if shared and rows // shared >= problem.kernel[0]:
+        return rows // shared
+    wanted = -(-4 * target.cores // (problem.batch * problem.out_blocks))
     return rows // next((d for d in divisors(rows, rows) if d >= wanted), rows)
 
 
@@ -174,8 +184,19 @@ def tile_columns(problem: ConvProblem, target: Target) -> int:
     return best
 
 
-def schedule_tile(schedule: TirSchedule, problem: ConvProblem, tile: tuple[int, int], band: int, copied: bool) -> None:
-    """Bands of rows of channel blocks in parallel; in each, register tiles with the kernel unrolled."""
+def schedule_tile(
+    schedule: TirSchedule, problem: ConvProblem, tile: tuple[int, int], band: int, copied: bool, by_rows: bool
+) -> None:
+    """Bands of rows of channel blocks in parallel; in each, register tiles with the kernel unrolled.
+
+    Args:
+        schedule: of the stages of a depthwise convolution.
+        problem: the convolution.
+        tile: rows and columns of a register tile.
+        band: rows that a thread computes of one channel block.
+        copied: whether the padded input is copied.
+        by_rows: whether threads share the rows, or else the channels.
+    """
     copies = producers_of_accumulation(schedule)
     out = inline_epilogue(schedule)
     acc = schedule.get_sblock(ACCUMULATE)
@@ -186,20 +207,21 @@ def schedule_tile(schedule: TirSchedule, problem: ConvProblem, tile: tuple[int, 
     piece, rest = schedule.split(h, [None, band])
     h, row = schedule.split(rest, [None, tile[0]])
     w, column = schedule.split(w, [None, tile[1]])
-    schedule.reorder(n, k, piece, h, w, row, column, v)
+    order = (n, piece, k) if by_rows else (n, k, piece)
+    schedule.reorder(*order, h, w, row, column, v)
     for loop in (row, column):
         schedule.unroll(loop)
     schedule.vectorize(v)
     schedule.compute_at(acc, w, preserve_unit_loops=True)
     if copied:
         pad = schedule.get_sblock(PAD)
-        schedule.compute_at(pad, piece, preserve_unit_loops=True)
+        schedule.compute_at(pad, order[-1], preserve_unit_loops=True)
         schedule.vectorize(schedule.get_loops(pad)[-1])
     # Large kernels: one condition per kernel row costs little, and compiling three sorts of rows apart costs much.
     small = problem.kernel[0] <= UNROLLED_ROWS
     for loop in (h, w) if small else (w,):
         cut_tail(schedule, loop)
-    schedule.parallel(schedule.fuse(n, k, piece))
+    schedule.parallel(schedule.fuse(*order))
     loops = schedule.get_loops(acc)
     rows, columns, lanes, r, c = loops[-5:]
     schedule.reorder(r, c, rows, columns, lanes)

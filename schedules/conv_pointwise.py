@@ -21,7 +21,15 @@ from edgeir.schedules.conv_dense import (
     schedule_pixels,
 )
 from edgeir.schedules.conv_problem import conv_problem, is_plain_float_conv
-from edgeir.schedules.conv_stages import check_config, kernel_function, new_schedule, schedule_copies
+from edgeir.schedules.conv_stages import (
+    ACCUMULATE,
+    TirSchedule,
+    check_config,
+    kernel_function,
+    new_schedule,
+    schedule_copies,
+)
+from edgeir.schedules.narrow_block import mark_sums, mark_whole, used_lanes, with_narrow_blocks
 from edgeir.schedules.register_tile import choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
@@ -75,7 +83,9 @@ class ConvPointwise:
             pieces = problem.batch * chunks * (blocks * problem.groups // tile.blocks)
             fits = 4 * problem.in_group * chunk <= cache
             # A chunk that spills from the cache, or too few pieces for the threads, costs far more than a ragged tile.
-            cycles *= (1.0 if fits else 1.3) * (1.0 if pieces >= 4 * target.cores or target.cores == 1 else 1.1)
+            cycles *= 1.0 if fits else 1.3
+            if target.cores > 1 and pieces < 4 * target.cores:
+                cycles *= 1.1 * -(-pieces // target.cores) * target.cores / pieces
             if cycles < best_cycles:
                 best_cycles = cycles
                 best = {"tile_pixels": tile.columns, "blocks": tile.blocks, "chunk_pixels": chunk}
@@ -98,6 +108,19 @@ class ConvPointwise:
         schedule_copies(schedule, parallel=True)
         tile, chunk = int(config["tile_pixels"]), int(config["chunk_pixels"])
         schedule_pixels(schedule, problem, blocks, tile, chunk, str(config["outer"]))
+        lanes = used_lanes(problem, target)
+        narrow = lanes < block and blocks == problem.out_blocks
+        if narrow:
+            _mark_narrow(schedule, lanes)
+        func = kernel_function(schedule, problem, target)
         return Kernel(
-            func=kernel_function(schedule, problem, target), pack={index: pack_weight(problem, block, blocks)}
+            func=with_narrow_blocks(func) if narrow else func, pack={index: pack_weight(problem, block, blocks)}
         )
+
+
+def _mark_narrow(schedule: TirSchedule, lanes: int) -> None:
+    """Has the last channel block computed with `lanes` lanes; its loops are the last two of each block."""
+    mark_sums(schedule, schedule.get_loops(schedule.get_sblock(f"{ACCUMULATE}_update"))[-2], lanes)
+    mark_whole(schedule, schedule.get_loops(schedule.get_sblock(f"{ACCUMULATE}_init"))[-2], lanes)
+    (out,) = schedule.get_output_blocks(schedule.get_sblock("root"))
+    mark_whole(schedule, schedule.get_loops(out)[-2], lanes)
