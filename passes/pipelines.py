@@ -17,16 +17,21 @@ def simplification_pipeline(target: Any = None) -> Pipeline:
     Args:
         target: the target; the pipeline is the same for all targets today.
     """
-    return Pipeline(f"{_CLEAN},{_AFFINE},unroll-recurrent,{_CLEAN}")
+    return _simplification("unroll-recurrent")
+
+
+def _simplification(recurrent: str) -> Pipeline:
+    return Pipeline(f"{_CLEAN},{_AFFINE},{recurrent},{_CLEAN}")
 
 
 def default_pipeline(target: Any = None) -> Pipeline:
     """From an imported graph to one whose nodes are kernels.
 
     Args:
-        target: the target; without one, or on a GPU, layouts stay plain.
+        target: the target; without one, or on a GPU, layouts stay plain and recurrent layers are unrolled.
     """
-    layouts = "" if target is None or target.gpu is not None else "assign-layouts,"
-    return simplification_pipeline(target) + Pipeline(
-        f"decompose-conv-transpose,lower-qdq,{_CLEAN},{layouts}fuse-operators"
-    )
+    plain = target is None or target.gpu is not None
+    layouts = "" if plain else "assign-layouts,"
+    # One step has nothing to loop over, and its parts meet their neighbours as plain operators.
+    recurrent = "unroll-recurrent" if plain else "unroll-recurrent{max-steps=1},project-recurrent"
+    return _simplification(recurrent) + Pipeline(f"decompose-conv-transpose,lower-qdq,{_CLEAN},{layouts}fuse-operators")

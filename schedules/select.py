@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeir.schedules.attention import AttentionTemplate
 from edgeir.schedules.compressed_conv import CompressedConv
 from edgeir.schedules.compressed_integer import CompressedInteger
 from edgeir.schedules.compressed_matmul import CompressedMatmul
@@ -25,11 +26,12 @@ from edgeir.schedules.integer_winograd import IntegerWinograd
 from edgeir.schedules.matmul_batched import MatmulBatched
 from edgeir.schedules.matmul_packed import MatmulPacked
 from edgeir.schedules.pooling import Pooling
+from edgeir.schedules.recurrent import Recurrent
 from edgeir.schedules.reduction import Reduction
 from edgeir.schedules.softmax import Softmax
-from edgeir.schedules.sparse_template import SparseMatmul, SparsePointwise, SparseTemplate
+from edgeir.schedules.sparse_template import SparseMatmul, SparsePointwise
 from edgeir.schedules.task import Kernel, Task
-from edgeir.schedules.template import Config, Template
+from edgeir.schedules.template import Config, EstimatedTemplate, Template
 from edgeir.targets.target import Target
 
 CPU_TEMPLATES: tuple[Template, ...] = (
@@ -49,6 +51,8 @@ CPU_TEMPLATES: tuple[Template, ...] = (
     MatmulPacked(),
     CompressedMatmul(),
     MatmulBatched(),
+    Recurrent(),
+    AttentionTemplate(),
     Softmax(),
     Pooling(),
     Reduction(),
@@ -76,7 +80,7 @@ def templates_for(target: Target) -> tuple[Template, ...]:
 
 def _preferred(template: Template, task: Task, target: Target) -> bool:
     """Whether a template that matches comes before those that follow it; some must be estimated as faster."""
-    return not isinstance(template, SparseTemplate | IntegerWinograd) or template.faster(task, target)
+    return not isinstance(template, EstimatedTemplate) or template.faster(task, target)
 
 
 def select(task: Task, target: Target) -> Template:

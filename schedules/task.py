@@ -10,10 +10,13 @@ import numpy as np
 import tvm
 from tvm import te
 
+from edgeir.schedules.attention_problem import Attention
+from edgeir.schedules.recurrent_problem import Recurrence
 from edgeir.schedules.sparse_storage import SparsePattern
 
-AnchorCompute = Callable[[Sequence[te.Tensor]], te.Tensor]
-"""Computes the anchor's output tensor from its input tensors (bias excluded: it belongs to the epilogue)."""
+AnchorCompute = Callable[[Sequence[te.Tensor]], Any]
+"""Computes the anchor's output tensor (several: in a sequence) from its input tensors (bias excluded: it belongs to the
+epilogue)."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ class Task:
         integers: of an integer anchor (`conv_integer`, `matmul_integer`): what its constants allow.
         compressed: the constant from which the body computes the anchor's right operand, if it does.
         sparsity: the pattern of the anchor's constant weight where most of it is zeros.
+        recurrence: the recurrent layer that the anchor is.
+        attention: the attention whose softmax the anchor is, products included.
     """
 
     name: str
@@ -167,6 +172,8 @@ class Task:
     integers: Integers | None = None
     compressed: Compressed | None = None
     sparsity: SparsePattern | None = None
+    recurrence: Recurrence | None = None
+    attention: Attention | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ def weight_sparsity(anchor: Node | None, weight: np.ndarray | None) -> SparsePat
         anchor: the node that does the heavy work.
         weight: its second operand where that is a constant: of shape (O, C, 1…) for `conv`, (K, N) for `matmul`.
     """
-    matrix = None if anchor is None or weight is None else _rows_of_outputs(anchor, weight)
+    if anchor is None or anchor.op not in SPARSE_ANCHORS or weight is None:
+        return None
+    matrix = _rows_of_outputs(anchor, weight)
     return None if matrix is None else pattern_of(matrix)
 
 

@@ -14,9 +14,11 @@ from edgeir.ir.graph import Graph, Node, Value
 from edgeir.ir.op import Pattern
 from edgeir.ir.types import TensorType
 from edgeir.lowering import te
+from edgeir.lowering.attention import attention
 from edgeir.lowering.compute.apply import apply
 from edgeir.lowering.compute.convolution import add_bias
 from edgeir.lowering.compute.integer import add_offset, conv_sums, matmul_sums
+from edgeir.lowering.compute.recurrent import RECURRENT, recurrence
 from edgeir.lowering.compute.registry import Call, physical
 from edgeir.lowering.compute.storage import carrier
 from edgeir.lowering.compute.tables import Tables
@@ -172,6 +174,12 @@ def lower_node(node: Node, name: str) -> Lowering:
         if decoded is None
         else Compressed(decoded, bits(region.inputs[decoded].type.dtype), build_compressed),
         sparsity=sparsity,
+        recurrence=recurrence(heavy) if heavy is not None and heavy.op in RECURRENT else None,
+        attention=attention(
+            region.nodes, region.inputs, region.outputs, build, lambda node, tensors: _call(node, tensors, Tables())
+        )
+        if heavy is not None and heavy.op == "softmax" and not tables.arrays
+        else None,
     )
     return Lowering(task, tuple(sources))
 
@@ -301,6 +309,9 @@ def _build(
             inputs = [_tensor(call, node, value, tensors) for value in _anchor_values(node)]
             if anchor is not None:
                 result = anchor(inputs)
+                if isinstance(result, list | tuple):
+                    tensors.update(zip(node.outputs, result, strict=True))
+                    continue
             else:
                 assert raw is not None
                 result = raw.by_definition(call)

@@ -3,6 +3,8 @@
 Shapes: T steps, B sequences, I inputs, H hidden units, D directions (2 for bidirectional), G gates. Operands: x (T, B,
 I), w (D, G·H, I), r (D, G·H, H), b (D, 2·G·H: those of w, then those of r), sequence_lengths int32 (B), initial_h (D,
 B, H). Results: Y (T, D, B, H), zero after the end of a sequence, and Y_h (D, B, H), the state after its last step.
+
+Beyond ONNX, w may be absent: x (T, B, D·G·H) then is the product with w already.
 """
 
 from __future__ import annotations
@@ -136,6 +138,10 @@ class Recurrent(Op):
         if hidden < 1:
             raise TypeInferenceError(f"{name}: unusable hidden_size", expected="at least 1", got=hidden)
         rows = self.gate_count * hidden
+        if optional(inputs, 1) is None and size != count * rows:
+            raise TypeInferenceError(
+                f"{name}: x is no product with all gates' weights", expected=count * rows, got=size
+            )
         expected: dict[int, tuple[Dim, ...]] = {
             1: (count, rows, size),
             2: (count, rows, hidden),
@@ -170,6 +176,7 @@ class Recurrent(Op):
         last = [np.zeros((count, batch, hidden), x_wide.dtype) for _ in range(self.state_count)]
         for d in range(count):
             weights = Weights.of(wide, d, self.gate_count)
+            own = x_wide if weights.w is not None else np.split(x_wide, count, axis=2)[d]
             functions = gates(attributes, d)
             starts = [optional(wide, 5), optional(wide, 6)][: self.state_count]
             state: State = tuple(np.zeros((batch, hidden), x_wide.dtype) if s is None else s[d] for s in starts)
@@ -177,7 +184,7 @@ class Recurrent(Op):
             for t in range(steps - 1, -1, -1) if backward else range(steps):
                 # A step beyond the end of a sequence leaves its state alone; backward, steps there come first.
                 live = (t < lengths)[:, None]
-                new = self.step(x_wide[t], state, weights, functions, attributes)
+                new = self.step(own[t], state, weights, functions, attributes)
                 state = tuple(np.where(live, after, before) for after, before in zip(new, state, strict=True))
                 y[t, d] = np.where(live, state[0], 0)
             for array, value in zip(last, state, strict=True):
@@ -185,8 +192,9 @@ class Recurrent(Op):
         return [array.astype(x.dtype) for array in (y, *last)]
 
     def macs(self, inputs: Types, outputs: Sequence[TensorType], attributes: Attributes) -> Dim:
-        """Products with w and r: T·B·D·G·H·(I + H)."""
+        """Products with w (unless it is absent) and r: T·B·D·G·H·(I + H)."""
         steps, batch, size = present(inputs, 0).shape
+        size = 0 if optional(inputs, 1) is None else size
         hidden = attributes["hidden_size"]
         return steps * batch * (size + hidden) * (directions(attributes) * self.gate_count * hidden)
 
@@ -197,9 +205,9 @@ def _widen(array: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Weights:
-    """One direction's weights, gate by gate: w (G, H, I), r (G, H, H), biases (G, H), peepholes (3, H)."""
+    """One direction's weights, gate by gate: w (G, H, I) or None, r (G, H, H), biases (G, H), peepholes (3, H)."""
 
-    w: np.ndarray
+    w: np.ndarray | None
     r: np.ndarray
     w_bias: np.ndarray
     r_bias: np.ndarray
@@ -208,19 +216,19 @@ class Weights:
     @classmethod
     def of(cls, inputs: Arrays, direction: int, gate_count: int) -> Weights:
         """The slice of one direction; absent biases and peepholes are zero."""
-        w, r = present(inputs, 1)[direction], present(inputs, 2)[direction]
+        given, r = optional(inputs, 1), present(inputs, 2)[direction]
         hidden = r.shape[1]
         b, p = optional(inputs, 3), optional(inputs, 7)
-        biases = np.zeros(2 * gate_count * hidden, w.dtype) if b is None else b[direction]
+        biases = np.zeros(2 * gate_count * hidden, r.dtype) if b is None else b[direction]
         biases = biases.reshape(2, gate_count, hidden)
-        peepholes = np.zeros((3, hidden), w.dtype) if p is None else p[direction].reshape(3, hidden)
-        return cls(
-            w.reshape(gate_count, hidden, -1), r.reshape(gate_count, hidden, hidden), biases[0], biases[1], peepholes
-        )
+        peepholes = np.zeros((3, hidden), r.dtype) if p is None else p[direction].reshape(3, hidden)
+        w = None if given is None else given[direction].reshape(gate_count, hidden, -1)
+        return cls(w, r.reshape(gate_count, hidden, hidden), biases[0], biases[1], peepholes)
 
     def input_part(self, x: np.ndarray, gate: int) -> np.ndarray:
-        """x·wᵀ + its bias, of one gate."""
-        return x @ self.w[gate].T + self.w_bias[gate]
+        """x·wᵀ + its bias, of one gate; x (B, G·H) is the product where w is absent."""
+        product = np.split(x, len(self.r), axis=1)[gate] if self.w is None else x @ self.w[gate].T
+        return product + self.w_bias[gate]
 
     def state_part(self, h: np.ndarray, gate: int) -> np.ndarray:
         """h·rᵀ + its bias, of one gate."""
@@ -237,7 +245,7 @@ class LSTM(Recurrent):
     """Gates i, o, f, c; functions f (gates), g (cell input), h (output). `input_forget` couples f = 1 − i."""
 
     name = "lstm"
-    operands = ("x", "w", "r", "b?", "sequence_lengths?", "initial_h?", "initial_c?", "peephole?")
+    operands = ("x", "w?", "r", "b?", "sequence_lengths?", "initial_h?", "initial_c?", "peephole?")
     attributes: ClassVar = {**_ATTRIBUTES, "input_forget": Attribute(Kind.BOOL, False)}
     results = 3
     gate_count = 4
@@ -264,7 +272,7 @@ class GRU(Recurrent):
     """Gates z, r, h; functions f (gates), g (candidate). `linear_before_reset` applies r after the product with r."""
 
     name = "gru"
-    operands = ("x", "w", "r", "b?", "sequence_lengths?", "initial_h?")
+    operands = ("x", "w?", "r", "b?", "sequence_lengths?", "initial_h?")
     attributes: ClassVar = {**_ATTRIBUTES, "linear_before_reset": Attribute(Kind.BOOL, False)}
     results = 2
     gate_count = 3
@@ -288,7 +296,7 @@ class RNN(Recurrent):
     """h ← f(x·wᵀ + h·rᵀ + biases)."""
 
     name = "rnn"
-    operands = ("x", "w", "r", "b?", "sequence_lengths?", "initial_h?")
+    operands = ("x", "w?", "r", "b?", "sequence_lengths?", "initial_h?")
     attributes: ClassVar = dict(_ATTRIBUTES)
     results = 2
     gate_count = 1

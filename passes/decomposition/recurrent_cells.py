@@ -21,14 +21,14 @@ class Weights:
     """One direction's parameters.
 
     Attributes:
-        w: input weights (G·H, I).
+        w: input weights (G·H, I), or None where the input is the product with them.
         r: state weights (G·H, H).
         input_bias: what is added to the input's product (G·H), or None.
         state_bias: what is added to the last gate's state product before it is reset (H), or None (gru only).
         peepholes: the three (H) of an lstm: input, output, forget; or None.
     """
 
-    w: Value
+    w: Value | None
     r: Value
     input_bias: Value | None
     state_bias: Value | None = None

@@ -11,7 +11,7 @@ becomes, per direction,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +25,9 @@ from edgeir.rewrite import Match, Rewriter, RewriteRule, op
 
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 _NARROW = ("float16", "bfloat16")
+
+FEW_STEPS = 32
+"""More steps than these make more kernels than a loop over them could cost."""
 
 
 class UnrollRule(RewriteRule):
@@ -100,7 +103,7 @@ class _Layer:
     def weights(self, direction: int) -> Weights:
         a = self.a
         w, r = self.of_direction(1, direction), self.of_direction(2, direction)
-        assert w is not None and r is not None
+        assert r is not None
         b = self.of_direction(3, direction)
         input_bias = state_bias = None
         if b is not None:
@@ -124,7 +127,10 @@ class _Layer:
         a, attributes = self.a, self.attributes
         assert isinstance(self.steps, int)
         weights = self.weights(direction)
-        projected = a("matmul", self.x, weights.w, transpose_b=True)
+        if weights.w is None:
+            projected = a.part(self.x, 1, direction * self.rows, self.rows)
+        else:
+            projected = a("matmul", self.x, weights.w, transpose_b=True)
         if weights.input_bias is not None:
             projected = a("add", projected, weights.input_bias)
         cell = CELLS[self.node.op](a, weights, gates(attributes, direction), attributes)
@@ -163,3 +169,9 @@ class UnrollRecurrent(Pass):
     def run(self, graph: Graph, context: PassContext) -> None:
         """Rewrites the graph."""
         context.apply(graph, (UnrollRule(self.max_steps),))
+
+    def alternatives(self, graph: Graph, context: PassContext) -> tuple[Pass, ...]:
+        """Unrolls layers of few steps, which this pass leaves in one piece."""
+        steps = [node.input(0).type.shape[0] for node in graph.nodes if node.op in CELLS]
+        found = {count for count in steps if isinstance(count, int) and self.max_steps < count <= FEW_STEPS}
+        return tuple(replace(self, max_steps=count) for count in sorted(found))

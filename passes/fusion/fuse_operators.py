@@ -29,16 +29,19 @@ class FuseOperators(Pass):
     Attributes:
         max_operands: the most tensors that a kernel may read.
         max_nodes: the most operators in a kernel.
+        attention: whether softmax(q·kᵀ)·v becomes one kernel, where the target's vectors and caches suit it.
     """
 
     name: ClassVar[str] = "fuse-operators"
     max_operands: int = 24
     max_nodes: int = 64
+    attention: bool = False
 
     def run(self, graph: Graph, context: PassContext) -> None:
         """Copies decoders for each of their readers, forms all groups, then replaces each by a fused node."""
         duplicate_decoders(graph, lambda node: context.permit("duplicate-decoder", node))
-        for group in Grouping(graph, Limits(self.max_operands, self.max_nodes)).form():
+        target = context.target if self.attention else None
+        for group in Grouping(graph, Limits(self.max_operands, self.max_nodes), target).form():
             if not context.permit(self.name, group.sink):
                 break
             outline(graph, group)

@@ -20,6 +20,8 @@ import networkx
 
 from edgeir.ir import Graph, Node, Pattern, Value
 from edgeir.ir.dtype import bits
+from edgeir.passes.fusion.attention import attention_groups
+from edgeir.targets import Target
 
 PROLOGUE_ANCHORS = frozenset({"softmax", "log_softmax"})
 """Anchors that may compute their input on the fly."""
@@ -97,10 +99,17 @@ def is_scalar_constant(value: Value) -> bool:
 
 
 class Grouping:
-    """Forms the groups of a graph; the graph is not changed."""
+    """Forms the groups of a graph; the graph is not changed.
 
-    def __init__(self, graph: Graph, limits: Limits) -> None:
+    Args:
+        graph: the graph.
+        limits: sizes that no group exceeds.
+        target: the machine; without one, no group is formed for the sake of its caches.
+    """
+
+    def __init__(self, graph: Graph, limits: Limits, target: Target | None = None) -> None:
         self.graph = graph
+        self.target = target
         self.limits = limits
         self.nodes = list(graph.nodes)
         self.position = {node: index for index, node in enumerate(self.nodes)}
@@ -111,9 +120,11 @@ class Grouping:
     def form(self) -> list[Group]:
         """All groups, each after those whose results it reads. Existing fused nodes and lone reshapes are left out."""
         ungrouped = [node for node in reversed(self.nodes) if node.op != "fused"]
+        for sink, softmax, members in attention_groups(self.graph, self.target):
+            self._admit(Group(sink, softmax), members, Index())
         # Later operators first: where two branches meet, the one computed last takes the meeting point along.
         for node in ungrouped:
-            if self.pattern[node] is Pattern.ANCHOR:
+            if self.pattern[node] is Pattern.ANCHOR and node not in self.group_of:
                 self._grow_anchor(node)
         for node in ungrouped:
             if self.pattern[node] is Pattern.REDUCTION:

@@ -21,8 +21,8 @@ from tests.lowering.op_cases import all_cases
 from tests.lowering.plain_schedule import plain
 
 CASES = all_cases()
-# Fused nodes are lowered as regions; the pass unroll-recurrent removes recurrent operators.
-NOT_COMPUTED = {"fused", "lstm", "gru", "rnn"}
+# Fused nodes are lowered as regions.
+NOT_COMPUTED = {"fused"}
 
 
 def add_case(

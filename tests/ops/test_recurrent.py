@@ -155,3 +155,19 @@ def test_inference(op: str) -> None:
 def test_refuses(types: list[str], attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeInferenceError, match=message):
         infer("rnn", types, {"hidden_size": 8, "activations": ["tanh"], **attributes})
+
+
+@pytest.mark.parametrize("op", GATES)
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_inputs_that_have_been_multiplied(op: str, direction: str) -> None:
+    count = 2 if direction == "bidirectional" else 1
+    inputs = random_inputs(op, count, np.random.default_rng(14), True)
+    attributes = {"hidden_size": 6, "activations": DEFAULTS[op] * count, "direction": direction}
+    x, w = present(inputs, 0), present(inputs, 1)
+    product = np.concatenate([x @ w[d].T for d in range(count)], axis=2)
+    for result, wanted in zip(
+        run(op, [product, None, *inputs[2:]], attributes), run(op, inputs, attributes), strict=True
+    ):
+        np.testing.assert_allclose(result, wanted, rtol=1e-5, atol=1e-6)
+    with pytest.raises(TypeInferenceError, match="product with all gates"):
+        run(op, [x, None, *inputs[2:]], attributes)

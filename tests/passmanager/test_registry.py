@@ -38,7 +38,7 @@ def point(name: str) -> EntryPoint:
 
 def test_built_in_passes_are_found() -> None:
     expected = {"canonicalize", "fold-constants", "common-subexpressions", "dead-code", "fuse-operators"}
-    expected |= {"fold-pad", "fold-batch-norm", "fold-scale", "fold-bias", "unroll-recurrent"}
+    expected |= {"fold-pad", "fold-batch-norm", "fold-scale", "fold-bias", "project-recurrent", "unroll-recurrent"}
     assert expected <= set(registered_passes())
     assert list(registered_passes()) == sorted(registered_passes())
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from edgeir.export.element_types import carrier
 from edgeir.export.export_node import ExportNode
 from edgeir.export.registry import exporter
@@ -13,12 +15,12 @@ _FUNCTIONS = (
     *("Softsign", "Softplus"),
 )
 _NAMES = {name.lower(): name for name in _FUNCTIONS}
-_LENGTHS = 4
+_WEIGHTS, _STATE_WEIGHTS, _LENGTHS = 1, 2, 4
 
 
 @exporter("lstm", "gru", "rnn")
 def recurrent(node: ExportNode) -> list[str]:
-    """The layer of the same name, time first."""
+    """The layer of the same name, time first; where w is absent, ones on its diagonal pass the products on."""
     op_type, dtype = node.op.upper(), node.type().dtype
     attributes: dict[str, Any] = {
         "hidden_size": node.attribute("hidden_size"),
@@ -33,5 +35,8 @@ def recurrent(node: ExportNode) -> list[str]:
             attributes[flag] = int(node.attribute(flag)) or None
     wide = carrier(op_type, dtype)
     operands = [n if not n or i == _LENGTHS else node.cast(n, dtype, wide) for i, n in enumerate(node.inputs)]
+    if not node.has(_WEIGHTS):
+        count, rows, _ = node.type(_STATE_WEIGHTS).static_shape
+        operands[_WEIGHTS] = node.constant(np.eye(count * rows).reshape(count, rows, -1), wide)
     results = node.emit_all(op_type, operands, len(node.node.outputs), **attributes)
     return [node.cast(name, wide, dtype) for name in results]

@@ -108,8 +108,7 @@ def find_compute(name: str) -> Compute:
         UnsupportedModelError: it has none.
     """
     if name not in _TABLE:
-        hint = "run the pass unroll-recurrent first" if name in ("lstm", "gru", "rnn") else None
-        raise UnsupportedModelError("operator cannot be compiled", got=name, hint=hint)
+        raise UnsupportedModelError("operator cannot be compiled", got=name)
     return _TABLE[name]
 
 

@@ -95,14 +95,15 @@ def _function(gate: Gate) -> Callable[[Tensor], Tensor]:
 @torch_op("lstm", "gru", "rnn")
 def recurrent(call: Call) -> Results:
     """Y, Y_h and for lstm Y_c."""
-    x, w, r, b = call.tensor(0), call.tensor(1), call.tensor(2), call.optional(3)
+    x, w, r, b = call.tensor(0), call.optional(1), call.tensor(2), call.optional(3)
     lengths, peepholes = call.optional(4), call.optional(7)
     step, state_count = _STEPS[call.node.op]
     steps, batch = x.shape[:2]
     hidden = call.attributes["hidden_size"]
     per_direction: list[Tensor] = []
     last: list[list[Tensor]] = [[] for _ in range(state_count)]
-    for d in range(directions(call.attributes)):
+    count = directions(call.attributes)
+    for d in range(count):
         w_bias, r_bias = (None, None) if b is None else b[d].chunk(2)
         direction = _Direction(
             r[d],
@@ -111,7 +112,10 @@ def recurrent(call: Call) -> Results:
             [_function(gate) for gate in gates(call.attributes, d)],
             call.attributes,
         )
-        inputs = functional.linear(x, w[d], w_bias)
+        if w is not None:
+            inputs = functional.linear(x, w[d], w_bias)
+        else:
+            inputs = x.chunk(count, 2)[d] if w_bias is None else x.chunk(count, 2)[d] + w_bias
         starts = (call.optional(5), call.optional(6))[:state_count]
         state: State = tuple(x.new_zeros((batch, hidden)) if s is None else s[d] for s in starts)
         backward = d == 1 or call.attributes["direction"] == "reverse"

@@ -8,6 +8,8 @@ import pytest
 
 from edgeir.ir import Builder, Graph
 from edgeir.ops.recurrent import ACTIVATIONS
+from edgeir.passes.decomposition.unroll_recurrent import UnrollRecurrent
+from edgeir.passmanager import PassContext
 
 Run = Callable[..., Graph]
 STEPS, BATCH, SIZE, HIDDEN = 3, 2, 4, 5
@@ -94,3 +96,9 @@ def test_one_product_for_all_inputs(run_passes: Run) -> None:
     graph = run_passes("unroll-recurrent,dead-code", layer("lstm", optional=False))
     # The input's product, and one of the state for each step but the first, whose state is zero.
     assert sum(node.op == "matmul" for node in graph.nodes) == STEPS
+
+
+def test_alternatives_unroll_what_is_left() -> None:
+    graph, context = layer("gru"), PassContext()
+    assert UnrollRecurrent(1).alternatives(graph, context) == (UnrollRecurrent(STEPS),)
+    assert UnrollRecurrent(STEPS).alternatives(graph, context) == ()
