@@ -2,34 +2,48 @@
 
     python -m benchmarks.compression_table [--seeds 0 1 2] [--network FILE.onnx] [--epochs-scale 1.0] [--images N]
         [--rows NAME…] [--data FOLDER] [--work FOLDER] [--json FILE]
+    python -m benchmarks.compression_table --latency [--work FOLDER] [--json FILE]
 
 The network of `examples.fashion_mnist` (0.2 M parameters) is read from a file, or trained; each row compresses it:
 quantization after training and with training, logarithmic weights, channels and weights removed, students of a quarter
 of its size, and the whole recipe, whose artifact is timed beside the float network in onnxruntime. What is trained
-again learns from the labels and the float network's answers. Every row is written to the JSON when it is finished; rows
-that are there already, with the same settings, are not repeated, and a training that was killed goes on from its
-checkpoint.
+again learns from the labels and the float network's answers. The last 5,000 training images are left out of all of it:
+settings were chosen by the accuracy on them, which is what is printed while it runs.
+
+Every row is written to the JSON when it is finished; rows that are there already, with the same settings, are not
+repeated, and a training that was killed goes on from its checkpoint. The same command in several processes shares the
+rows among them. `--latency` times the artifacts that are there again, for when the machine is idle.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import statistics
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.compression_table_plan import AUGMENT, Plan
+from benchmarks.compression_table_measure import Arrays, compare_latency
+from benchmarks.compression_table_plan import AUGMENT, HELD_OUT, Plan
+from benchmarks.compression_table_results import (
+    add_row,
+    change_row,
+    claim,
+    has_row,
+    read_results,
+    row_folder,
+    settings_key,
+)
 from benchmarks.compression_table_rows import (
     CALIBRATION,
     DROP,
-    OWN_SETTINGS,
+    METRIC_IMAGES,
     PLACEMENT,
     ROWS,
     UNTRAINED,
@@ -38,11 +52,10 @@ from benchmarks.compression_table_rows import (
 from benchmarks.latency import machine
 from edgeir.compiler import load_model
 from edgeir.export import export_model
-from edgeir.ir import print_graph
-from edgeir.targets import lookup
+from edgeir.ir import Graph, print_graph
+from edgeir.targets import Target, lookup
 from edgeir.training import GraphModule
 from edgeir.training.augmentation import augmentation
-from edgeir.training.checkpoints import write_atomically
 from edgeir.training.fit import fit
 from edgeir.training.open_batch import open_batch
 from examples.fashion_mnist.data import DEBIAN_FOLDER, load_images
@@ -50,6 +63,8 @@ from examples.fashion_mnist.networks import mobile_network
 
 RESULTS = Path(__file__).parent / "results" / "compression_table.json"
 THREADS = 1
+_PATIENCE = 10.0
+"""Seconds between looks at what other processes are doing."""
 LIMITS = {
     "QAT 4-bit weights": 0.5,
     "QAT log2 4-bit weights": 0.7,
@@ -66,42 +81,104 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(THREADS)
-    images = load_images(options.data)
-    plan = Plan(options.epochs_scale, options.images)
-    train = (images.train[0][: plan.images], images.train[1][: plan.images])
     target = lookup("host").with_cores(THREADS)
-    document = _read(options.json)
-    document |= {"format": 1, "machine": machine(), "threads": THREADS, "test_images": len(images.test[1])}
-    for seed in options.seeds:
-        model = options.network or _trained_network(seed, plan, train, options.work)
-        graph = open_batch(load_model(model))
-        network = hashlib.sha256(print_graph(graph).encode()).hexdigest()[:16]
-        common = {
+    if options.latency:
+        _time_again(options.json, options.work, target)
+    else:
+        images = load_images(options.data)
+        count = len(images.train[1])
+        plan = Plan(options.epochs_scale, options.images or count - HELD_OUT)
+        train = (images.train[0][: plan.images], images.train[1][: plan.images])
+        held_out = (images.train[0][-HELD_OUT:], images.train[1][-HELD_OUT:])
+        work = _Work(options, plan, train, held_out, images.test, target)
+        pending: list[tuple[str | None, int]] = [(None, seed) for seed in options.seeds if options.network is None]
+        pending += [(name, seed) for name in options.rows or ROWS for seed in options.seeds]
+        while pending:
+            finished = next((item for item in pending if work.do(*item)), None)
+            if finished is not None:
+                pending.remove(finished)
+            else:
+                time.sleep(_PATIENCE)
+    print(table(read_results(options.json)["results"]))
+    return 0
+
+
+@dataclass
+class _Work:
+    """What all rows have in common."""
+
+    options: argparse.Namespace
+    plan: Plan
+    train: Arrays
+    held_out: Arrays
+    test: Arrays
+    target: Target
+
+    def __post_init__(self) -> None:
+        self.networks: dict[int, tuple[Graph, Path, str]] = {}
+        self.header = {"format": 1, "machine": machine(), "threads": THREADS, "test_images": len(self.test[1])}
+
+    def do(self, name: str | None, seed: int) -> bool:
+        """Makes a row, or trains a seed's float network; false if another process is at it."""
+        path = self._network_path(seed)
+        if name is None or not path.exists():
+            with claim(path.parent) as mine:
+                if mine and not path.exists():
+                    self._train_network(seed, path)
+                return mine and name is None
+        if seed not in self.networks:
+            graph = open_batch(load_model(path))
+            digest = hashlib.sha256(print_graph(graph).encode()).hexdigest()[:16]
+            self.networks[seed] = (graph, path, digest)
+        return self._row(name, seed)
+
+    def _row(self, name: str, seed: int) -> bool:
+        graph, model, network = self.networks[seed]
+        settings = {
             "network": network,
-            "given_network": options.network is not None,
-            "train_images": len(train[1]),
+            "given_network": self.options.network is not None,
+            "train_images": len(self.train[1]),
             "calibration": CALIBRATION,
             "placement": PLACEMENT,
-            "max_drop": DROP,
         }
-        for name in options.rows or ROWS:
-            settings = dict(common) if name in UNTRAINED else {**common, "plan": plan.to_dict()}
-            settings |= OWN_SETTINGS.get(name, {})
-            key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-            if any((row["settings"], row["seed"], row["row"]) == (key, seed, name) for row in document["results"]):
-                continue
-            document.setdefault("settings", {})[key] = settings
-            folder = options.work / f"{key}-{seed}" / "".join(c if c.isalnum() else "-" for c in name)
-            folder.mkdir(parents=True, exist_ok=True)
+        if name == "PTQ 4-bit weights, accuracy-driven":
+            settings |= {"max_drop": DROP, "metric_images": METRIC_IMAGES}
+        elif name not in UNTRAINED:
+            settings |= {"training": self.plan.settings(name)}
+        key = settings_key(settings)
+        if has_row(self.options.json, key, seed, name):
+            return True
+        folder = row_folder(self.options.work, key, seed, name)
+        with claim(folder) as mine:
+            if not mine or has_row(self.options.json, key, seed, name):
+                return mine
             start = time.monotonic()
-            found = ROWS[name](Setting(graph, Path(model), train, images.test, plan, target, seed, folder))
-            seconds = time.monotonic() - start
-            document["results"].append({"settings": key, "seed": seed, "row": name, **found, "seconds": seconds})
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(options.json, (json.dumps(document, indent=1) + "\n").encode())
-            print(f"seed {seed}  {name:<36}{found['accuracy']:7.2f} %{seconds:8.0f} s", flush=True)
-    print(table(document["results"]))
-    return 0
+            found = ROWS[name](
+                Setting(graph, model, self.train, self.held_out, self.test, self.plan, self.target, seed, folder)
+            )
+            row = {"settings": key, "seed": seed, "row": name, **found, "seconds": time.monotonic() - start}
+            add_row(self.options.json, self.header, key, settings, row)
+        print(f"seed {seed}  {name:<36}{row['held_out']:7.2f} % held out{row['seconds']:8.0f} s", flush=True)
+        return True
+
+    def _network_path(self, seed: int) -> Path:
+        if self.options.network is not None:
+            return self.options.network
+        plan = self.plan
+        return self.options.work / f"float-{plan.scale}-{plan.images}-{plan.float_network}-{seed}" / "float.onnx"
+
+    def _train_network(self, seed: int, path: Path) -> None:
+        """The float network of a seed, from scratch."""
+        module = GraphModule(mobile_network(seed=seed), batch_statistics=True)
+        fit(
+            *(module, self.train),
+            options=self.plan.options(self.plan.float_network, len(self.train[1]), 4e-3, seed),
+            augment=augmentation(AUGMENT),
+            folder=path.parent / "training",
+            progress=sys.stderr.isatty(),
+            channels_last=True,
+        )
+        export_model(module.to_graph(), path)
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
@@ -145,27 +222,13 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"results": []}
-
-
-def _trained_network(seed: int, plan: Plan, train: tuple[Any, Any], work: Path) -> Path:
-    """The float network of a seed, trained from scratch, or what was trained before."""
-    folder = work / f"float-{plan.scale}-{len(train[1])}-{seed}"
-    path = folder / "float.onnx"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        module = GraphModule(mobile_network(seed=seed), batch_statistics=True)
-        fit(
-            *(module, train),
-            options=plan.options(plan.float_network, len(train[1]), 4e-3, seed),
-            augment=augmentation(AUGMENT),
-            folder=folder / "training",
-            progress=True,
-            channels_last=True,
-        )
-        export_model(module.to_graph(), path)
-    return path
+def _time_again(path: Path, work: Path, target: Target) -> None:
+    """Times the artifacts of the whole recipe again, for a moment when the machine has nothing else to do."""
+    for row in read_results(path)["results"]:
+        if "latency" in row:
+            folder = row_folder(work, row["settings"], row["seed"], row["row"])
+            times = compare_latency(folder / "float.onnx", folder / "model.edgeir", target.cores)
+            change_row(path, row["settings"], row["seed"], row["row"], {"latency": times})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -179,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs-scale", type=float, default=1.0, help="factor of all numbers of epochs")
     parser.add_argument("--images", type=int, default=None, help="train on the first so many images only")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), metavar="NAME", help=f"of {'; '.join(ROWS)}")
+    parser.add_argument("--latency", action="store_true", help="only time the artifacts again")
     parser.add_argument("--data", type=Path, default=DEBIAN_FOLDER, help="folder with the four IDX files")
     parser.add_argument("--work", type=Path, default=Path("compression-table.work"), help="checkpoints and artifacts")
     parser.add_argument("--json", type=Path, default=RESULTS)

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import edgeir
-from benchmarks.compression_table_measure import Arrays, Row, compare_latency, judge_compiled, judge_graph
-from benchmarks.compression_table_plan import AUGMENT, RECOVERY, SPARSITIES, STUDENT, STUDENT_LOSSES, Plan
+from benchmarks.compression_table_measure import (
+    Arrays,
+    Row,
+    accuracy,
+    compare_latency,
+    judge_compiled,
+    judge_graph,
+    logits_of,
+)
+from benchmarks.compression_table_plan import (
+    AUGMENT,
+    LAST_ROUND,
+    RECIPE,
+    RECOVERY,
+    SPARSE_RATE,
+    SPARSITIES,
+    STUDENT,
+    STUDENT_LOSSES,
+    Plan,
+)
 from edgeir.compress import compress
 from edgeir.ir import Graph, load_graph, save_graph
 from edgeir.passes.pipelines import simplification_pipeline
@@ -32,12 +53,6 @@ GLANCE = 1000
 DROP = 0.5
 """Points of accuracy on labelled training images that the accuracy-driven mode may lose."""
 
-RECIPE = {"target_macs": 0.47, "prune_epochs_factor": 2.0}
-"""The whole recipe removes a little more, and learns longer after it."""
-
-LAST_ROUND = 4.0
-"""The last round of iterative pruning learns so many times longer than those before it."""
-
 METRIC_IMAGES = 1024
 """Those training images."""
 
@@ -49,21 +64,24 @@ class Setting:
     Attributes:
         float_graph: the trained network, with an open batch.
         model: the same as an ONNX file.
-        train, test: images and labels.
+        train, held_out, test: images and labels.
         plan: how much is trained.
         target: this machine, with the threads of the compiled networks.
         seed: of data order, augmentation, calibration samples and students.
         folder: where checkpoints and artifacts are kept; of this row.
+        outputs: of the network that was judged last, on the test images.
     """
 
     float_graph: Graph
     model: Path
     train: Arrays
+    held_out: Arrays
     test: Arrays
     plan: Plan
     target: Target
     seed: int
     folder: Path
+    outputs: np.ndarray = field(init=False)
 
     def context(self, graph: Graph) -> PassContext:
         """With calibration samples and gradients, as the passes of a recipe see it."""
@@ -92,6 +110,15 @@ class Setting:
         Pipeline(passes).run(graph, self.context(graph))
         return graph
 
+    def judge(self, graph: Graph) -> Row:
+        """What `judge_graph` finds on the test images, and the accuracy on the images held out (percent)."""
+        row, self.outputs = judge_graph(graph, self.test)
+        return {**row, "held_out": accuracy(logits_of(graph, self.held_out[0]), self.held_out[1])}
+
+    def teacher(self) -> Graph:
+        """The float network with batch norms folded, which answers the same in less time."""
+        return self.passed(self.float_graph, str(simplification_pipeline()))
+
     def trained(
         self,
         graph: Graph,
@@ -119,7 +146,8 @@ class Setting:
         module.mask_zeros()
         objective = None
         if losses is not None:
-            teacher = GraphModule(self.float_graph, trainable=lambda value: False)
+            answers_only = not any(losses.get(name) for name in ("feature", "attention"))
+            teacher = GraphModule(self.teacher() if answers_only else self.float_graph, trainable=lambda value: False)
             objective = Distillation(module, teacher, seed=self.seed, **losses)  # pyright: ignore[reportArgumentType]
         options = self.plan.options(epochs, len(self.train[1]), learning_rate, self.seed)
         fit(
@@ -137,13 +165,13 @@ class Setting:
 
 def float_network(setting: Setting) -> Row:
     """The float network as it is."""
-    return judge_graph(setting.float_graph, setting.test)[0]
+    return setting.judge(setting.float_graph)
 
 
 def _judged(setting: Setting, graph: Graph) -> Row:
     """A fake-quantized graph in torch, and compiled."""
-    row, outputs = judge_graph(graph, setting.test)
-    compiled = judge_compiled(graph, outputs, setting.test, setting.target, setting.folder / "model.edgeir")
+    row = setting.judge(graph)
+    compiled = judge_compiled(graph, setting.outputs, setting.test, setting.target, setting.folder / "model.edgeir")
     return {**row, "compiled": compiled}
 
 
@@ -169,7 +197,7 @@ def _pruned(setting: Setting, score: str) -> Row:
     graph = setting.passed(setting.float_graph, f"prune-channels{{target-macs=0.5,score={score}}}")
     before = judge_graph(graph, setting.test)[0]["accuracy"]
     graph = setting.trained(graph, setting.plan.prune, 2e-3, "prune", losses=RECOVERY)
-    return {**judge_graph(graph, setting.test)[0], "accuracy_before_training": before}
+    return {**setting.judge(graph), "accuracy_before_training": before}
 
 
 def _sparse(setting: Setting) -> Row:
@@ -177,14 +205,14 @@ def _sparse(setting: Setting) -> Row:
     for number, ratio in enumerate(SPARSITIES):
         epochs = setting.plan.round * (LAST_ROUND if number == len(SPARSITIES) - 1 else 1)
         graph = setting.passed(graph, f"prune-weights{{ratio={ratio},scope=global}}")
-        graph = setting.trained(graph, epochs, 2e-3, f"round-{number}", losses=RECOVERY)
-    return judge_graph(graph, setting.test)[0]
+        graph = setting.trained(graph, epochs, SPARSE_RATE, f"round-{number}", losses=RECOVERY)
+    return setting.judge(graph)
 
 
 def _student(setting: Setting, losses: Mapping[str, float] | None) -> Row:
     graph = mobile_network(seed=setting.seed + 100, **STUDENT)
     graph = setting.trained(graph, setting.plan.student, 4e-3, "student", losses=losses)
-    return judge_graph(graph, setting.test)[0]
+    return setting.judge(graph)
 
 
 def _online(setting: Setting) -> Row:
@@ -200,11 +228,14 @@ def _online(setting: Setting) -> Row:
         channels_last=True,
     )
     peer = judge_graph(teacher.to_graph(), setting.test)[0]["accuracy"]
-    return {**judge_graph(student.to_graph(), setting.test)[0], "accuracy_of_peer": peer}
+    return {**setting.judge(student.to_graph()), "accuracy_of_peer": peer}
 
 
 def _recipe(setting: Setting) -> Row:
-    distill = Distill("original", **RECOVERY)  # pyright: ignore[reportArgumentType]
+    teacher = setting.folder / "teacher.graph"
+    if not teacher.exists():
+        save_graph(setting.teacher(), teacher)
+    distill = Distill(str(teacher), **RECOVERY)  # pyright: ignore[reportArgumentType]
     plan, samples = setting.plan, len(setting.train[1])
     rounding = f"{simplification_pipeline()},insert-qdq{{placement={PLACEMENT}}},quantize-weights{{trainable=true}}"
     stages = (
@@ -239,7 +270,9 @@ def _recipe(setting: Setting) -> Row:
     row["stages"] = {stage.name: stage.metrics["accuracy"] * 100 for stage in report.stages}
     whole = graph_report("", fixed(setting.float_graph), {})
     row["times_smaller"] = whole.bytes / row["compiled"]["constant_bytes"]
-    row["latency"] = compare_latency(setting.model, setting.folder / "model.edgeir", setting.target.cores)
+    model = setting.folder / "float.onnx"
+    shutil.copyfile(setting.model, model)
+    row["latency"] = compare_latency(model, setting.folder / "model.edgeir", setting.target.cores)
     return row
 
 
@@ -247,31 +280,24 @@ ROWS: dict[str, Callable[[Setting], Row]] = {
     "float": float_network,
     "PTQ 8 bits": lambda s: _after_training(s, bits=8),
     "PTQ 4-bit weights": lambda s: _after_training(s, bits=4),
-    "PTQ 4-bit weights, accuracy-driven": lambda s: _after_training(
-        s, bits=4, max_drop=DROP, metric=s.accuracy_metric(), correct_bias=True
-    ),
     "PTQ log2 4-bit weights": lambda s: _after_training(s, bits=4, scheme="log2"),
     "QAT 4-bit weights": lambda s: _aware(s, "bits=4,trainable=true"),
     "QAT log2 4-bit weights": lambda s: _aware(s, "bits=4,scheme=log2,trainable=true"),
     "pruned to 50 % MACs, l1": lambda s: _pruned(s, "l1"),
-    "pruned to 50 % MACs, taylor": lambda s: _pruned(s, "taylor"),
+    "pruned to 50 % MACs, gradient": lambda s: _pruned(s, "gradient"),
     "full recipe": _recipe,
+    "90 % sparse, iterative": _sparse,
     "student, plain": lambda s: _student(s, None),
     "student, response": lambda s: _student(s, STUDENT_LOSSES["response"]),
     "student, attention": lambda s: _student(s, STUDENT_LOSSES["attention"]),
     "student, feature": lambda s: _student(s, STUDENT_LOSSES["feature"]),
     "student, online": _online,
-    "90 % sparse, iterative": _sparse,
-    "pruned to 50 % MACs, gradient": lambda s: _pruned(s, "gradient"),
+    "pruned to 50 % MACs, taylor": lambda s: _pruned(s, "taylor"),
+    "PTQ 4-bit weights, accuracy-driven": lambda s: _after_training(
+        s, bits=4, max_drop=DROP, metric=s.accuracy_metric(), correct_bias=True
+    ),
 }
 """Name of the row → what makes it."""
 
 UNTRAINED = tuple(name for name in ROWS if name == "float" or name.startswith("PTQ"))
 """Rows that the plan of the trainings does not change."""
-
-OWN_SETTINGS: dict[str, dict[str, Any]] = {
-    "full recipe": {"recipe": RECIPE},
-    "90 % sparse, iterative": {"last_round": LAST_ROUND},
-    "PTQ 4-bit weights, accuracy-driven": {"metric_images": METRIC_IMAGES},
-}
-"""Settings of single rows."""

@@ -224,6 +224,8 @@ class GraphModule(torch.nn.Module):
             results[name] = plan.plain(value, environment[value.name], state)
         order = (*self.output_names, *(name for name in wanted if name not in self.output_names))
         values = wanted | dict(zip(plan.graph.output_names, plan.graph.outputs, strict=True))
+        if torch.is_autocast_enabled(precision.device.type):
+            results = {name: _widened(tensor, values[name], precision.dtype) for name, tensor in results.items()}
         return {name: self._guarded(plan, values[name], results[name]) for name in order}
 
     def _named(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -355,6 +357,12 @@ class GraphModule(torch.nn.Module):
         for parameter, copied in zip(self.parameters(), other.parameters(), strict=True):
             copied.requires_grad_(parameter.requires_grad)
         return other.train(self.training)
+
+
+def _widened(tensor: Tensor, value: Value, precision: torch.dtype) -> Tensor:
+    """A result that autocast computed in less precision, as floats of the module."""
+    narrow = tensor.dtype in (torch.float16, torch.bfloat16) and value.type.dtype == "float32"
+    return tensor.to(precision) if narrow else tensor
 
 
 def _prepare_masks(module: torch.nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any) -> None:

@@ -50,10 +50,12 @@ def make_optimizer(
     ]
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
+    # One kernel instead of a dozen a parameter: small networks spend less time in Python.
+    fused = all(parameter.is_floating_point() for _, parameter in parameters)
     if name == "adam":
-        return torch.optim.Adam(groups, lr=learning_rate)
+        return torch.optim.Adam(groups, lr=learning_rate, fused=fused)
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=learning_rate)
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
     raise EdgeIRError("unknown optimizer", expected=", ".join(OPTIMIZERS), got=name)
 
 

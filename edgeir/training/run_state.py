@@ -132,7 +132,8 @@ class Run:
             inputs = images_channels_last(inputs)
         place = f"epoch {result.epochs}, step {result.steps + 1}"
         try:
-            loss, parts = self.objective(self.module, inputs, targets)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+                loss, parts = self.objective(self.module, inputs, targets)
         except EdgeIRError as error:
             where = place if error.where is None else f"{place}, {error.where}"
             raise type(error)(

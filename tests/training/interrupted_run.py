@@ -40,7 +40,7 @@ def train(folder: Path, kind: str, kill_at: str) -> None:
     arrays = (images, labels)
     dataset = TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
     loader = DataLoader(dataset, batch_size=16, shuffle=True)
-    data = {"arrays": arrays, "dataset": dataset, "loader": loader}[kind]
+    data = {"arrays": arrays, "dataset": dataset, "loader": loader, "bfloat16": arrays}[kind]
 
     def on_step(step: int, loss: float) -> None:
         if kill_at == str(step):
@@ -59,6 +59,7 @@ def train(folder: Path, kind: str, kill_at: str) -> None:
         warmup=0.5,
         augment=augmentation(["shift=1", "flip"]) if kind == "arrays" else None,
         keep_best=True,
+        precision="bfloat16" if kind == "bfloat16" else "float32",
         folder=folder,
         checkpoint_steps=3,
         on_step=on_step,

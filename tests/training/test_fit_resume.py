@@ -30,7 +30,7 @@ def _train(folder: Path, kind: str, *kills: str) -> dict[str, np.ndarray]:
 # within an epoch, right after one, while one is written, and at the last step.
 @pytest.mark.parametrize(
     ("kind", "kills"),
-    [("arrays", ["2", "9", "w10", "13"]), ("dataset", ["9", "20"]), ("loader", ["4", "w8", "14"])],
+    [("arrays", ["2", "9", "w10", "13"]), ("dataset", ["9", "20"]), ("loader", ["4", "w8", "14"]), ("bfloat16", ["9"])],
 )
 @pytest.mark.slow
 def test_killed_runs_end_in_the_same_place(kind: str, kills: list[str], tmp_path: Path) -> None:
