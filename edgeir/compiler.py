@@ -23,6 +23,7 @@ from edgeir.passmanager import PassContext, Pipeline, example_inputs
 from edgeir.runtime import Artifact, Manifest, TensorSpec
 from edgeir.targets import Target, lookup
 from edgeir.tuning.recorded import RecordedScheduler
+from edgeir.tuning.recorded_passes import recorded_passes
 from edgeir.tuning.records import RecordStore, default_path
 
 StageObserver = Callable[[str, float | None], None]
@@ -48,7 +49,8 @@ def compile(
         model: path of an ONNX file or of IR text, or a graph (which stays as it is).
         target: a preset, an LLVM triple, `host`, or a `Target`.
         shapes: input name → sizes, where the model leaves dimensions open.
-        passes: the pipeline, as text or `Pipeline`; the target's default pipeline if None.
+        passes: the pipeline, as text or `Pipeline`; if None, the one that tuning found for this model, or else the
+            target's default pipeline.
         threads: number of threads to generate code for; the target's number of cores if None.
         output: the artifact folder to write.
         golden_inputs: input name → array for the artifact's golden pair; seeded random data if None. The golden
@@ -131,13 +133,14 @@ def prepare(
         if isinstance(model, Graph) and shapes:
             graph = fix_shapes(graph, shapes)
         require_static(graph)
-    pipeline = default_pipeline(machine) if passes is None else passes
-    pipeline = Pipeline(pipeline) if isinstance(pipeline, str) else pipeline
-    with stage("passes"):
-        optimized = graph.copy()
-        pipeline.run(optimized, PassContext(target=machine))
-    with stage("lower and generate code"), _recorded(machine, records, tuned) as scheduler:
-        lowered = build(optimized, machine, scheduler=scheduler)
+    with _records(records, tuned) as store:
+        with stage("passes"):
+            pipeline = _pipeline(passes, store, graph, machine)
+            optimized = graph.copy()
+            pipeline.run(optimized, PassContext(target=machine))
+        with stage("lower and generate code"):
+            scheduler = RecordedScheduler(store, machine)
+            lowered = build(optimized, machine, scheduler=scheduler)
     with stage("golden pair"):
         inputs = dict(golden_inputs) if golden_inputs is not None else example_inputs(graph)
         quantized = _rounds(optimized)
@@ -161,15 +164,23 @@ def prepare(
 
 
 @contextmanager
-def _recorded(target: Target, records: str | Path | None, tuned: bool) -> Iterator[RecordedScheduler]:
-    """Schedules by the records in a file; a file named by nobody may be missing."""
+def _records(records: str | Path | None, tuned: bool) -> Iterator[RecordStore | None]:
+    """The records in a file; a file named by nobody may be missing."""
     if not tuned or (records is None and not default_path().exists()):
-        yield RecordedScheduler(None, target)
+        yield None
         return
     if records is not None and not Path(records).exists():
         raise EdgeIRError("there is no such file of records", where=str(records), hint="edgeir tune makes it")
     with RecordStore(records) as store:
-        yield RecordedScheduler(store, target)
+        yield store
+
+
+def _pipeline(passes: str | Pipeline | None, store: RecordStore | None, graph: Graph, target: Target) -> Pipeline:
+    if passes is None and store is not None:
+        passes = recorded_passes(store, graph, target)
+    if passes is None:
+        return default_pipeline(target)
+    return Pipeline(passes) if isinstance(passes, str) else passes
 
 
 def load_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:

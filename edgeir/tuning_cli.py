@@ -68,6 +68,7 @@ def tune(
     if report.measured is not None and report.measured_default is not None:
         gain = 1 - report.measured / report.measured_default
         _say(f"whole model {_ms(report.measured_default)} → {_ms(report.measured)} measured (gain {gain:.1%})")
+    _say(f"passes: {report.passes}")
 
 
 def progress_table(tuner: Tuner) -> Table:

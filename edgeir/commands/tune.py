@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,23 @@ from edgeir.ir.shapes import require_static
 from edgeir.lowering.build import build
 from edgeir.passes.pipelines import default_pipeline
 from edgeir.passmanager import PassContext, Pipeline
+from edgeir.pipeline_search import PipelineSearch
 from edgeir.targets import Target, lookup
 from edgeir.tuning.devices import DeviceAddress
-from edgeir.tuning.measure import ProcessMeasurer
+from edgeir.tuning.kernel_seconds import RecordedSeconds
+from edgeir.tuning.measure import Measurer, ProcessMeasurer
 from edgeir.tuning.measure_models import model_seconds
 from edgeir.tuning.recorded import RecordedScheduler
+from edgeir.tuning.recorded_passes import model_context, pipeline_record, recorded_passes
 from edgeir.tuning.records import RecordStore
 from edgeir.tuning.tasks import kernel_tasks
 from edgeir.tuning.tuner import Progress, Tuner
+
+SEARCH_SECONDS = 60.0
+"""For choices above kernels, where the number of trials is the only limit."""
+
+SEARCH_SHARE = 0.25
+"""Share of the time that choices above kernels may take."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class TuneReport:
         predicted, predicted_default: sums over the tunable kernels, measured alone.
         measured, measured_default: of the whole model, both measured in turn; None where it was not run.
         kernels: name, template, configuration and ratio to the default of each tuned kernel.
+        passes: the pipeline that the model is compiled with.
     """
 
     trials: int
@@ -74,6 +85,7 @@ class TuneReport:
     measured: float | None
     measured_default: float | None
     kernels: tuple[dict[str, object], ...]
+    passes: str
 
 
 def tune(
@@ -94,17 +106,27 @@ def tune(
     if local and options.threads > cores:
         raise EdgeIRError("too many threads", where="--threads", expected=f"at most {cores}", got=options.threads)
     target = lookup(options.target).with_cores(options.threads)
-    graph = optimized(options, target)
-    tasks = kernel_tasks(graph, target)
+    graph = imported(options)
+    end = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    default = default_pipeline(target) if options.passes is None else Pipeline(options.passes)
     measurer = ProcessMeasurer(options.threads, device=options.device, runners=options.runners)
     with RecordStore(options.records) as store, measurer:
+        pipeline = default
+        if local and options.passes is None:
+            seconds = SEARCH_SECONDS if end is None else SEARCH_SHARE * 60 * (options.minutes or 0.0)
+            pipeline = fastest_pipeline(graph, target, store, measurer, seconds)
+        tasks = kernel_tasks(_run(pipeline, graph, target), target)
         tuner = Tuner(tasks, store, measurer, options.seed, options.strategy)
         if on_start is not None:
             on_start(tuner)
-        seconds = None if options.minutes is None else 60 * options.minutes
-        tuner.run(options.trials, seconds, on_batch)
+        tuner.run(options.trials, None if end is None else max(0.0, end - time.monotonic()), on_batch)
     with RecordStore(options.records) as store:
-        measured, default = whole_model(graph, target, store) if local else (None, None)
+        measured, untuned = None, None
+        if local:
+            scheduler = RecordedScheduler(store, target)
+            tuned = build(_run(pipeline, graph, target), target, scheduler=scheduler)
+            plain = build(_run(default, graph, target), target)
+            measured, untuned = model_seconds(graph, [tuned, plain], target.cores)
     rows = tuple(
         {
             "name": item.task.name,
@@ -117,21 +139,51 @@ def tune(
         }
         for item in tuner.progress
     )
-    return TuneReport(tuner.trials, tuner.seconds, tuner.default_seconds, measured, default, rows)
+    return TuneReport(tuner.trials, tuner.seconds, tuner.default_seconds, measured, untuned, rows, str(pipeline))
+
+
+def imported(options: TuneOptions) -> Graph:
+    """The graph as imported, with static shapes."""
+    model = options.model
+    graph = model.copy() if isinstance(model, Graph) else load_model(model, options.shapes)
+    require_static(graph)
+    return graph
 
 
 def optimized(options: TuneOptions, target: Target) -> Graph:
     """The graph after its passes, with static shapes."""
-    model = options.model
-    graph = model.copy() if isinstance(model, Graph) else load_model(model, options.shapes)
-    require_static(graph)
-    pipeline = default_pipeline(target) if options.passes is None else Pipeline(options.passes)
-    pipeline.run(graph, PassContext(target=target))
-    return graph
+    return _run(
+        default_pipeline(target) if options.passes is None else Pipeline(options.passes), imported(options), target
+    )
 
 
-def whole_model(graph: Graph, target: Target, store: RecordStore) -> tuple[float, float]:
-    """Seconds of one run of the model as tuned, and untuned."""
-    tuned = build(graph, target, scheduler=RecordedScheduler(store, target))
-    seconds = model_seconds(graph, [tuned, build(graph, target)], target.cores)
-    return seconds[0], seconds[1]
+def fastest_pipeline(
+    graph: Graph, target: Target, store: RecordStore, measurer: Measurer, seconds: float = SEARCH_SECONDS
+) -> Pipeline:
+    """The pipeline that makes the model fastest: the recorded one, or what a search finds and a run of both confirms.
+
+    Args:
+        graph: as imported, with static shapes.
+        target: this machine, with the threads to use.
+        store: what was measured, and where measurements go.
+        measurer: measures kernels.
+        seconds: for the search.
+    """
+    default = default_pipeline(target)
+    if not store.count(model_context(graph, target)):
+        found = PipelineSearch(graph, target, RecordedSeconds(store, measurer)).run(default, seconds)
+        measured = (1.0, 1.0)
+        if found != default:
+            scheduler = RecordedScheduler(store, target)
+            models = [build(_run(item, graph, target), target, scheduler=scheduler) for item in (found, default)]
+            first, second = model_seconds(graph, models, target.cores)
+            measured = (first, second)
+        store.add([pipeline_record(graph, target, str(found), *measured)])
+    recorded = recorded_passes(store, graph, target)
+    return default if recorded is None else Pipeline(recorded)
+
+
+def _run(pipeline: Pipeline, graph: Graph, target: Target) -> Graph:
+    result = graph.copy()
+    pipeline.run(result, PassContext(target=target))
+    return result

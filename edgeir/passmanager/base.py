@@ -28,6 +28,15 @@ class Pass(ABC):
             EdgeIRError: the context lacks something that the pass needs; the message says what to supply.
         """
 
+    def alternatives(self, graph: Graph, context: PassContext) -> tuple[Pass, ...]:
+        """This pass with other options, whose kernels may be faster; tuning compares them by measured time.
+
+        Args:
+            graph: as the pass would get it; it stays as it is.
+            context: as for `run`.
+        """
+        return ()
+
     def __str__(self) -> str:
         from edgeir.passmanager.options import print_pass
 

@@ -35,10 +35,8 @@ class RecordedScheduler:
         templates = matching(task, self._target)
         found = [] if self._store is None else self._store.records(context_of(task, self._target))
         ranked = ranking(found)
-        if ranked:
-            self.tuned.append(task.name)
-        elif any(math.prod(map(len, item.space(task, self._target).values())) > 1 for item in templates):
-            self.untuned.append(task.name)
+        if any(math.prod(map(len, item.space(task, self._target).values())) > 1 for item in templates):
+            (self.tuned if ranked else self.untuned).append(task.name)
         for record in ranked:
             if record.ratio >= 1:
                 break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeir.errors import EdgeIRError
 from edgeir.ir.graph import Graph
@@ -134,27 +134,35 @@ def kernel_task(
     )
 
 
-def kernel_tasks(graph: Graph, target: Target, extra: Sequence[str] = ()) -> list[KernelTask]:
+def kernel_tasks(
+    graph: Graph, target: Target, extra: Sequence[str] = (), known: dict[str, KernelTask] | None = None
+) -> list[KernelTask]:
     """The distinct kernels of a graph after its passes, in order.
 
     Args:
         graph: static shapes, fused.
         target: the machine; its cores are the threads that kernels may use.
         extra: further templates, as for `matching_templates`.
+        known: text of the computation → its task, of graphs for the same target before this one; filled.
 
     Raises:
         EdgeIRError: a dimension is symbolic, or an operator cannot be compiled.
     """
     counts: dict[str, int] = {}
     first = {}
-    for step in plan(graph):
+    for step in plan(graph, target):
         if step.lowering is not None:
             counts[step.key] = counts.get(step.key, 0) + 1
             first.setdefault(step.key, step)
     tasks = []
     for key, step in first.items():
+        if known is not None and key in known:
+            tasks.append(replace(known[key], name=step.lowering.task.name, count=counts[key]))
+            continue
         made = kernel_task(Problem.of_node(step.node), target, step.lowering.task.name, counts[key], extra)
         if made.task.key != key:
             raise EdgeIRError("a kernel does not read back from its text", where=str(step.node))
         tasks.append(made)
+        if known is not None:
+            known[key] = made
     return tasks

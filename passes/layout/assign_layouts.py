@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from edgeir.errors import EdgeIRError
 from edgeir.ir import Graph, Node, Value
-from edgeir.passes.layout.layout_problem import CONVOLUTIONS, can_block, layout_problem
+from edgeir.passes.layout.layout_problem import CONVOLUTIONS, LayoutProblem, can_block, layout_problem
 from edgeir.passmanager import Pass, PassContext, register_pass
 
 
@@ -31,27 +32,60 @@ class AssignLayouts(Pass):
     Attributes:
         block: elements of a channel block; 0 for the target's float32 lanes. Nothing happens below 2, and on a GPU,
             where neighbouring threads read neighbouring pixels.
+        halved: names of values that have blocks of half that size, and with each all that must have its layout.
     """
 
     name: ClassVar[str] = "assign-layouts"
     block: int = 0
+    halved: tuple[str, ...] = ()
 
     def run(self, graph: Graph, context: PassContext) -> None:
         """Assigns layouts.
 
         Raises:
-            EdgeIRError: `block` is 0 and the context has no target.
+            EdgeIRError: `block` is 0 and the context has no target, or a value of `halved` has no blocks.
         """
-        if all(node.op not in CONVOLUTIONS or not can_block(node.output.type) for node in graph.nodes):
+        solved = self._solve(graph, context)
+        if solved is None:
             return
+        problem, blocked = solved
+        layouts = [f"NCHW{problem.block}c" if label else "" for label in blocked]
+        chains = problem.chains(graph, blocked) if self.halved else []
+        for name in self.halved:
+            groups = next((chain.groups for chain in chains if name in chain.values), None)
+            if groups is None or problem.block % 2:
+                expected = f"a value in blocks of {problem.block}, which can be halved"
+                raise EdgeIRError("no layout to halve", where=f"pass {self.name}", expected=expected, got=name)
+            for group in groups:
+                layouts[group] = f"NCHW{problem.block // 2}c"
+        _Rewriter(graph, layouts, problem.produced, problem.consumed).run()
+
+    def alternatives(self, graph: Graph, context: PassContext) -> tuple[Pass, ...]:
+        """No blocks; halves of all; halves of one chain more, where they leave fewer lanes empty."""
+        solved = self._solve(graph, context)
+        if solved is None:
+            return ()
+        problem, blocked = solved
+        if problem.block % 2 or problem.block < 4:
+            return (replace(self, block=1, halved=()),)
+        found: list[Pass] = []
+        if not self.halved:
+            found = [replace(self, block=1), replace(self, block=problem.block // 2)]
+        for chain in problem.chains(graph, blocked):
+            if chain.wasted(problem.block) > chain.wasted(problem.block // 2) and not chain.values & set(self.halved):
+                found.append(replace(self, halved=(*self.halved, chain.first)))
+        return tuple(found)
+
+    def _solve(self, graph: Graph, context: PassContext) -> tuple[LayoutProblem, list[bool]] | None:
+        """The problem and its solution; None where everything stays plain."""
+        if all(node.op not in CONVOLUTIONS or not can_block(node.output.type) for node in graph.nodes):
+            return None
         block = self.block or _lanes(context.require_target(self.name))
         if block < 2:
-            return
+            return None
         problem = layout_problem(graph, block)
         blocked = problem.solve(graph)
-        if not any(blocked):
-            return
-        _Rewriter(graph, f"NCHW{block}c", blocked, problem.produced, problem.consumed).run()
+        return (problem, blocked) if any(blocked) else None
 
 
 def _lanes(target: Any) -> int:
@@ -64,14 +98,12 @@ class _Rewriter:
     def __init__(
         self,
         graph: Graph,
-        layout: str,
-        blocked: list[bool],
+        layouts: Sequence[str],
         produced: Mapping[Value, int],
         consumed: Mapping[tuple[Node, int], int],
     ) -> None:
         self.graph = graph
-        self.layout = layout
-        self.blocked = blocked
+        self.layouts = layouts
         self.produced = produced
         self.consumed = consumed
         self.copies: dict[Value, Value] = {}
@@ -84,8 +116,8 @@ class _Rewriter:
             operands = []
             for position, value in enumerate(node.inputs):
                 group = self.consumed.get((node, position), 0)
-                operands.append(None if value is None else self.read(value, self.blocked[group], node))
-            layouts = [self.layout if self.blocked[self.produced.get(v, 0)] else "" for v in node.outputs]
+                operands.append(None if value is None else self.read(value, self.layouts[group], node))
+            layouts = [self.layouts[self.produced.get(v, 0)] for v in node.outputs]
             copy = graph.add_node(
                 node.op,
                 operands,
@@ -95,7 +127,7 @@ class _Rewriter:
                 output_layouts=layouts,
             )
             self.copies.update(zip(node.outputs, copy.outputs, strict=True))
-        outputs = [self.read(value, False, None) for value in graph.outputs]
+        outputs = [self.read(value, "", None) for value in graph.outputs]
         graph.set_outputs(list(zip(graph.output_names, outputs, strict=True)))
         names = {copy: value.name for value, copy in self.copies.items()}
         for node in reversed(old):
@@ -104,11 +136,10 @@ class _Rewriter:
             graph.rename(value, name)
         graph.remove_unused_constants()
 
-    def read(self, value: Value, blocked: bool, user: Node | None) -> Value:
+    def read(self, value: Value, layout: str, user: Node | None) -> Value:
         """The new form of an old value in the layout that a user reads."""
-        layout = self.layout if blocked else ""
         if value.is_constant:
-            return self.constant(value) if blocked else value
+            return self.constant(value, layout) if layout else value
         current = self.copies.get(value, value)
         if current.type.layout == layout:
             return current
@@ -124,9 +155,9 @@ class _Rewriter:
             self.casts[key] = cast.output
         return self.casts[key]
 
-    def constant(self, value: Value) -> Value:
-        key = (value, self.layout)
+    def constant(self, value: Value, layout: str) -> Value:
+        key = (value, layout)
         if key not in self.casts:
             shape = (1,) * (4 - value.type.rank) + value.type.static_shape
-            self.casts[key] = self.graph.add_constant(value.data.reshape(shape), value.name, self.layout)
+            self.casts[key] = self.graph.add_constant(value.data.reshape(shape), value.name, layout)
         return self.casts[key]

@@ -9,6 +9,8 @@ energy functions can be minimized via graph cuts?", 2004), so no other assignmen
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import networkx
@@ -36,6 +38,27 @@ class Group:
     plain_cost: int = 0
     blocked_cost: int = 0
     fixed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Blocked values that have one layout, or a cast between them.
+
+    Attributes:
+        first: name of the value that is written first.
+        values: names of all.
+        groups: indices of the groups that read and write them.
+        channels: channels of each value, and the elements of one channel.
+    """
+
+    first: str
+    values: frozenset[str]
+    groups: frozenset[int]
+    channels: tuple[tuple[int, int], ...]
+
+    def wasted(self, block: int) -> int:
+        """Elements that blocks of this size add."""
+        return sum(-channels % block * elements for channels, elements in self.channels)
 
 
 @dataclass
@@ -98,6 +121,33 @@ class LayoutProblem:
             flow.remove_edge(tail, head)
         _, (source_side, _) = networkx.minimum_cut(flow, "blocked", "plain")
         return [label if label is not None else index in source_side for index, label in enumerate(labels)]
+
+    def chains(self, graph: Graph, blocked: Sequence[bool]) -> list[Chain]:
+        """The blocked values of a solution, together those that no cast separates, in the order of their first values.
+
+        A convolution over all channels separates what it reads from what it writes: it may read blocks of one size and
+        write those of another.
+        """
+        joined: networkx.Graph = networkx.Graph()
+        values: dict[int, list[Value]] = {}
+        for value in [*graph.inputs, *(value for node in graph.nodes for value in node.outputs)]:
+            slots = {self.produced.get(value, 0), *(self.consumed.get(use, 0) for use in value.uses)}
+            slots = {index for index in slots if blocked[index]}
+            if not slots:
+                continue
+            first = min(slots)
+            joined.add_edges_from((first, index) for index in slots)
+            if blocked[self.produced.get(value, 0)]:
+                values.setdefault(first, []).append(value)
+        found = []
+        for groups in networkx.connected_components(joined):
+            members = [value for index in sorted(groups) for value in values.get(index, [])]
+            if members:
+                shapes = [value.type.static_shape for value in members]
+                channels = tuple((shape[1], math.prod(shape) // shape[1]) for shape in shapes)
+                names = frozenset(value.name for value in members)
+                found.append(Chain(members[0].name, names, frozenset(groups), channels))
+        return found
 
     def _transitions(self, graph: Graph) -> list[tuple[int, int, list[int]]]:
         """(bytes of a cast, producer's group, consumers' groups) of every value that could be blocked."""

@@ -168,3 +168,46 @@ def test_weights_that_are_decoded_stay_plain() -> None:
     graph = check(b.outputs(y=net.conv(b.relu(y), 16)))
     assert casts(graph) == 2
     assert not any(value.type.layout for node in graph.nodes if node.op == "dequantize" for value in node.outputs)
+
+
+def ragged_net() -> Graph:
+    """24 channels between convolutions of 48 and 32: blocks of 16 leave a third of the lanes of the 24 empty."""
+    net = Net()
+    b = net.builder
+    x = b.relu(net.conv(b.input("x", "float32[1, 16, 9, 7]"), 48), name="wide")
+    y = b.relu(net.conv(x, 24), name="ragged")
+    y = b.add(y, net.conv(y, 24, 3, groups=24), name="sum")
+    return b.outputs(y=b.relu(net.conv(y, 32), name="end"))
+
+
+def test_a_halved_chain_has_blocks_of_half_the_size_and_no_casts_more() -> None:
+    plain, halved = ragged_net(), ragged_net()
+    check(plain, 16)
+    inputs = {"x": np.random.default_rng(1).standard_normal((1, 16, 9, 7)).astype(np.float32)}
+    before = evaluate(halved, inputs)["y"]
+    AssignLayouts(16, ("sum",)).run(halved, PassContext())
+    halved.verify()
+    np.testing.assert_array_equal(evaluate(halved, inputs)["y"], before)
+    layouts = {value.name: value.type.layout for node in halved.nodes for value in node.outputs}
+    assert (layouts["ragged"], layouts["sum"]) == ("NCHW8c", "NCHW8c")
+    assert (layouts["wide"], layouts["end"]) == ("NCHW16c", "NCHW16c")
+    assert casts(halved) == casts(plain)
+
+
+def test_alternatives_halve_chains_whose_blocks_are_ragged() -> None:
+    graph, context = ragged_net(), PassContext()
+    found = AssignLayouts(16).alternatives(graph, context)
+    assert [(item.block, len(item.halved)) for item in found if isinstance(item, AssignLayouts)] == [
+        *((1, 0), (8, 0), (16, 1))
+    ]
+    last = found[-1]
+    assert isinstance(last, AssignLayouts)
+    assert last.alternatives(graph, context) == ()
+    assert AssignLayouts(8).alternatives(graph, context) == (AssignLayouts(1), AssignLayouts(4))
+    assert AssignLayouts(1).alternatives(graph, context) == ()
+
+
+@pytest.mark.parametrize("name", ["x", "nothing"])
+def test_a_value_without_blocks_cannot_be_halved(name: str) -> None:
+    with pytest.raises(EdgeIRError, match="no layout to halve"):
+        AssignLayouts(16, (name,)).run(ragged_net(), PassContext())
