@@ -27,6 +27,7 @@ from edgeir.passes.quantization.movement_rules import MOVEMENT_RULES
 from edgeir.passes.quantization.requantize_rules import REQUANTIZE_RULES
 from edgeir.passes.quantization.scale_rules import SCALE_RULES
 from edgeir.passes.quantization.signedness import activation_dtype, change_signedness
+from edgeir.passes.quantization.zero_rules import ZERO_RULES
 from edgeir.passmanager import Pass, PassContext, register_pass
 
 _QUANTIZED = frozenset({"quantize", "dequantize", "conv_integer", "matmul_integer"})
@@ -47,7 +48,7 @@ class LowerQdq(Pass):
     lookup: bool = True
 
     def run(self, graph: Graph, context: PassContext) -> None:
-        """Rewrites the graph: signs first, then operators, functions, and last the scales."""
+        """Rewrites the graph: signs first, then operators, functions, zero points, and last the scales."""
         if not any(node.op in _QUANTIZED for node in graph.nodes):
             return
         dtype = activation_dtype(context.target)
@@ -56,4 +57,5 @@ class LowerQdq(Pass):
         context.apply(graph, (*REQUANTIZE_RULES, *MOVEMENT_RULES, *INTEGER_RULES, *AVERAGE_RULES))
         if self.lookup:
             context.apply(graph, LOOKUP_RULES)
+        context.apply(graph, ZERO_RULES)
         context.apply(graph, SCALE_RULES)
