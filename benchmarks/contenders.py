@@ -50,10 +50,11 @@ def versions(contender: Contender) -> dict[str, str]:
 
 
 class EdgeIR:
-    """This project: an artifact made by `edgeir.compile`, run by `edgeir.Session`."""
+    """This project: an artifact made by `edgeir.compile` without records of tuning, run by `edgeir.Session`."""
 
     name = "edgeir"
     packages: tuple[str, ...] = ("edgeir", "apache-tvm")
+    tuned = False
 
     def __init__(self, target: str = "host") -> None:
         self.target = target
@@ -63,13 +64,20 @@ class EdgeIR:
 
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "model.edgeir"
-            edgeir.compile(model, self.target, shapes, threads=threads, output=output)
+            edgeir.compile(model, self.target, shapes, threads=threads, output=output, tuned=self.tuned)
             self.session = edgeir.Session(output, threads=threads)
         self.names = [spec.name for spec in self.session.outputs]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
         results = self.session.run(inputs)
         return [results[name] for name in self.names]
+
+
+class TunedEdgeIR(EdgeIR):
+    """The same with the records in the file that EDGEIR_RECORDS names, or in the user's cache."""
+
+    name = "edgeir-tuned"
+    tuned = True
 
 
 class OnnxRuntime:
@@ -202,6 +210,7 @@ class TvmDefault:
 
 
 CONTENDERS: dict[str, Callable[[], Contender]] = {
+    TunedEdgeIR.name: TunedEdgeIR,
     OnnxRuntime.name: OnnxRuntime,
     OpenVino.name: OpenVino,
     Mnn.name: Mnn,

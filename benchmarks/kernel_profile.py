@@ -28,7 +28,7 @@ from benchmarks.networks import Network, random_inputs
 from edgeir.frontend import load
 from edgeir.ir import graph_statistics
 from edgeir.lowering.build import build, export
-from edgeir.lowering.module import Scheduled, plan
+from edgeir.lowering.module import Scheduled
 from edgeir.passes.pipelines import default_pipeline
 from edgeir.passmanager import PassContext
 from edgeir.runtime.threads import use_threads
@@ -55,7 +55,6 @@ def profile(item: Network, target_name: str, threads: int, repeats: int = 20) ->
     graph = load(item.path, item.shapes)
     default_pipeline(target).run(graph, PassContext(target=target))
     costs = {id(row.node): row.macs for row in graph_statistics(graph).per_node}
-    steps = [step for step in plan(graph) if step.lowering is not None]
     lowered = build(graph, target)
     inputs = random_inputs(item)
     arguments = [tvm.runtime.tensor(inputs[value.name]) for value in graph.inputs]
@@ -76,7 +75,7 @@ def profile(item: Network, target_name: str, threads: int, repeats: int = 20) ->
         trace.finish()
     rows = trace.rows()
     # By name: TVM gives kernels that came out equal one function, and turns a kernel that only reshapes into a view.
-    macs = {name: costs[id(step.node)] for name, step in zip(lowered.calls, steps, strict=True)}
+    macs = {name: costs[id(step.node)] for name, step in zip(lowered.calls, lowered.plan.calls, strict=True)}
     for row in rows:
         _rate(row, macs.get(row["kernel"], 0), peak)
     return {"peak": peak.to_dict(), "kernels": rows, "network_us": trace.fastest * 1e6}
