@@ -10,3 +10,4 @@ class Elementwise(GroupTemplate):
 
     name = "elementwise"
     anchors = frozenset({"elementwise", "cast", "quantize", "dequantize", "where", "clip", "batch_norm"})
+    knobs = ("parallel",)

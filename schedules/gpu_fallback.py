@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeir.schedules.fallback import GroupTemplate
 from edgeir.schedules.gpu_stages import schedule_for_gpu
+from edgeir.schedules.stage_knobs import StageKnobs
 from edgeir.schedules.task import Task
 from edgeir.schedules.tir_types import AnyFunc
 from edgeir.targets.target import Target
@@ -18,6 +19,6 @@ class GpuFallback(GroupTemplate):
         """Whether the target is a GPU."""
         return target.gpu is not None
 
-    def scheduled(self, func: AnyFunc, target: Target) -> AnyFunc:
-        """The function, every stage bound to blocks and threads."""
+    def scheduled(self, func: AnyFunc, target: Target, knobs: StageKnobs) -> AnyFunc:
+        """The function, every stage bound to blocks and threads; a GPU's stages have no knobs."""
         return schedule_for_gpu(func, target)

@@ -9,6 +9,7 @@ from tvm import tirx
 
 from edgeir.schedules import analysis
 from edgeir.schedules.simplify import LINEAR
+from edgeir.schedules.stage_knobs import DEFAULT, StageKnobs
 from edgeir.schedules.tails import LANE_BOUND, OVERLAP, bound_lanes, overlap_tail, partition_tail
 from edgeir.schedules.tir_types import AnyBlock, AnySchedule
 from edgeir.targets.target import Target
@@ -17,7 +18,8 @@ from edgeir.targets.target import Target
 _PARALLEL_CYCLES = 10_000
 # From this many vectors on, a row reduction keeps several accumulators, to hide the latency of an addition.
 _LONG_ROW_VECTORS = 32
-_ACCUMULATORS = 4
+# Up to so many vectors of results are computed at once without a loop over them.
+_WHOLE_VECTORS = 4
 # Shorter sides of a transposed matrix fit a cache line or two: nothing to tile.
 _TILED_TRANSPOSE = 32
 # Partial results that are added up one after the other.
@@ -160,7 +162,7 @@ def _axes_of_loop(schedule: AnySchedule, block: Any, loop: Any) -> list[tirx.Var
     ]
 
 
-def lane_reduction(schedule: AnySchedule, block: Any, target: Target) -> bool:
+def lane_reduction(schedule: AnySchedule, block: Any, target: Target, knobs: StageKnobs = DEFAULT) -> bool:
     """Splits a reduction along contiguous memory into one partial result per lane.
 
     Works on a block in a loop nest of its own. The partial results become a block that `reduce_vectors` vectorises.
@@ -188,7 +190,7 @@ def lane_reduction(schedule: AnySchedule, block: Any, target: Target) -> bool:
     if width < 2 or length < 2 * width:
         return False
     if length >= _LONG_ROW_VECTORS * width:
-        width *= _ACCUMULATORS
+        width *= knobs.accumulators
     rank = len(body.body.indices)
     _, lane = schedule.split(loop, factors=[None, width])
     partial = schedule.rfactor(lane, factor_axis=rank)
@@ -205,7 +207,9 @@ def lane_reduction(schedule: AnySchedule, block: Any, target: Target) -> bool:
     return True
 
 
-def reduce_vectors(schedule: AnySchedule, block: Any, depth: int, target: Target, cycles: float = 0.0) -> None:
+def reduce_vectors(
+    schedule: AnySchedule, block: Any, depth: int, target: Target, cycles: float = 0.0, knobs: StageKnobs = DEFAULT
+) -> None:
     """Orders a reduction so that its innermost loop is a vector of results, below its first `depth` loops.
 
     A block in a loop nest of its own (`depth` 0) is spread over the cores where its `cycles` are worth it.
@@ -239,11 +243,13 @@ def reduce_vectors(schedule: AnySchedule, block: Any, depth: int, target: Target
         return
     others = [loop for loop in spatial if not _same(schedule, loop, last)]
     length = analysis.extent(schedule, last)
-    if length <= width or (length <= _ACCUMULATORS * width and length % width == 0):
+    whole = not knobs.result_vectors and length <= _WHOLE_VECTORS * width and length % width == 0
+    if length <= width or whole:
         schedule.reorder(*others, *reduce, last)
         schedule.vectorize(last)
     else:
-        factor = next((n for n in (4, 3, 2) if length % (n * width) == 0), 1) * width
+        vectors = knobs.result_vectors or next((n for n in (4, 3, 2) if length % (n * width) == 0), 1)
+        factor = min(vectors, length // width) * width
         outer, inner = schedule.split(last, factors=[None, factor])
         schedule.reorder(*others, outer, *reduce, inner)
         schedule.vectorize(inner)
@@ -251,7 +257,7 @@ def reduce_vectors(schedule: AnySchedule, block: Any, depth: int, target: Target
             overlap_tail(schedule, outer, length)
         others = [*others, outer]
     if depth == 0:
-        parallelize(schedule, others, cycles, target)
+        parallelize(schedule, others, cycles, target, knobs)
     tested = reduce[-1:] if LANE_BOUND in body.annotations else _tested_loops(schedule, block, reduce)
     schedule.decompose_reduction(block, reduce[0])
     for loop in tested:
@@ -291,7 +297,9 @@ def worth_threads(cycles: float, target: Target) -> bool:
     return target.cores > 1 and cycles >= _PARALLEL_CYCLES
 
 
-def parallelize(schedule: AnySchedule, loops: Sequence[Any], cycles: float, target: Target) -> int:
+def parallelize(
+    schedule: AnySchedule, loops: Sequence[Any], cycles: float, target: Target, knobs: StageKnobs = DEFAULT
+) -> int:
     """Runs the outer loops, fused, on all cores where that pays. Returns by how many loops fewer there are."""
     plain: list[Any] = []
     for loop in loops:
@@ -301,7 +309,8 @@ def parallelize(schedule: AnySchedule, loops: Sequence[Any], cycles: float, targ
         plain.append(loop)
         if node.annotations:
             break
-    if not plain or not worth_threads(cycles, target):
+    wanted = worth_threads(cycles, target) if knobs.parallel == "auto" else knobs.parallel == "always"
+    if not plain or target.cores < 2 or not wanted:
         return 0
     fused = schedule.fuse(*plain) if len(plain) > 1 else plain[0]
     if analysis.extent(schedule, fused) > 1:

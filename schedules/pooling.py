@@ -14,3 +14,4 @@ class Pooling(GroupTemplate):
 
     name = "pooling"
     anchors = frozenset({"max_pool", "average_pool"})
+    knobs = ("result_vectors", "parallel")

@@ -12,6 +12,7 @@ class Reduction(GroupTemplate):
 
     name = "reduction"
     anchors = frozenset({"reduction", "arg_max", "arg_min"})
+    knobs = ("accumulators", "row_vectors", "result_vectors", "parallel")
 
     def match(self, task: Task, target: Target) -> bool:
         """Whether the anchor reduces."""

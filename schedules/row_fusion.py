@@ -13,6 +13,7 @@ from tvm.s_tir import Schedule
 
 from edgeir.schedules import analysis, inlining, loops
 from edgeir.schedules.simplify import linear_accesses, simplified_indices
+from edgeir.schedules.stage_knobs import DEFAULT, StageKnobs
 from edgeir.schedules.tails import apply_lane_bounds, apply_overlaps, overlap_tail
 from edgeir.schedules.tir_types import AnyFunc, AnySchedule
 from edgeir.schedules.vector_math import hoisted_divisions, vectorizable_math
@@ -71,7 +72,7 @@ def row_axes(func: AnyFunc, output: str) -> list[int]:
     return long or [axis for axis in units[:1] if axis < len(spatial) - 1 and _can_split_rows(func, output, axis)]
 
 
-def _place_rows(schedule: AnySchedule, output: str, axes: list[int], lanes: int) -> list[Any]:
+def _place_rows(schedule: AnySchedule, output: str, axes: list[int], lanes: int, vectors: int) -> list[Any]:
     """Moves all stages under the row loops of the output. Returns the row loops, outermost first."""
     block = schedule.get_sblock(output)
     all_loops = list(schedule.get_loops(block))
@@ -85,7 +86,8 @@ def _place_rows(schedule: AnySchedule, output: str, axes: list[int], lanes: int)
         if length <= lanes:
             inner = [rows.pop()]
         else:
-            factor = next((n for n in (4, 2) if length % (n * lanes) == 0), 1) * lanes
+            vectors = vectors or next((n for n in (4, 2) if length % (n * lanes) == 0), 1)
+            factor = min(vectors, length // lanes) * lanes
             outer, piece = schedule.split(rows[-1], factors=[None, factor])
             rows[-1], inner = outer, [piece]
             if length % factor:
@@ -98,17 +100,19 @@ def _place_rows(schedule: AnySchedule, output: str, axes: list[int], lanes: int)
     return rows
 
 
-def _finish(schedule: AnySchedule, block: Any, depth: int, target: Target, cycles: float) -> None:
+def _finish(
+    schedule: AnySchedule, block: Any, depth: int, target: Target, cycles: float, knobs: StageKnobs
+) -> None:
     """Vectorises one block below its first `depth` loops, and spreads it over the cores if it stands alone."""
     if analysis.is_reduction(schedule.get(block)):
-        loops.reduce_vectors(schedule, block, depth, target, cycles)
+        loops.reduce_vectors(schedule, block, depth, target, cycles, knobs)
     else:
         loops.vectorize_spatial(schedule, block, depth, target)
         if depth == 0:
-            loops.parallelize(schedule, _spatial_loops(schedule, block), cycles, target)
+            loops.parallelize(schedule, _spatial_loops(schedule, block), cycles, target, knobs)
 
 
-def schedule_stages(func: AnyFunc, target: Target) -> AnyFunc:
+def schedule_stages(func: AnyFunc, target: Target, knobs: StageKnobs = DEFAULT) -> AnyFunc:
     """The function, scheduled for a CPU.
 
     Raises:
@@ -127,19 +131,19 @@ def schedule_stages(func: AnyFunc, target: Target) -> AnyFunc:
     cycles = {name: loops.work(schedule, schedule.get_sblock(name), target) for name in names}
     inlined = schedule.mod["main"]
     axes = row_axes(inlined, output) if output is not None and len(names) > 1 else []
-    by_lanes = [name for name in names if loops.lane_reduction(schedule, schedule.get_sblock(name), target)]
+    by_lanes = [name for name in names if loops.lane_reduction(schedule, schedule.get_sblock(name), target, knobs)]
     if output is not None and len(names) == 1 and by_lanes:
         axes = list(range(len(_spatial_loops(schedule, schedule.get_sblock(output)))))
     members = analysis.blocks(schedule)
     rows: list[Any] = []
     if axes and output is not None:
-        rows = _place_rows(schedule, output, axes, 1 if by_lanes else target.lanes())
+        rows = _place_rows(schedule, output, axes, 1 if by_lanes else target.lanes(), knobs.row_vectors)
     depth = len(rows)
     if rows:
-        depth -= loops.parallelize(schedule, rows, sum(cycles.values()), target)
+        depth -= loops.parallelize(schedule, rows, sum(cycles.values()), target, knobs)
     for block in members:
         name = str(schedule.get(block).name_hint)
-        _finish(schedule, block, depth, target, cycles.get(name, 0.0))
+        _finish(schedule, block, depth, target, cycles.get(name, 0.0), knobs)
     return vectorizable_math(apply_lane_bounds(linear_accesses(apply_overlaps(schedule.mod["main"]))))
 
 
@@ -148,10 +152,10 @@ def schedule_plainly(func: AnyFunc) -> AnyFunc:
     return vectorizable_math(func)
 
 
-def scheduled_or_plain(func: AnyFunc, target: Target) -> AnyFunc:
+def scheduled_or_plain(func: AnyFunc, target: Target, knobs: StageKnobs = DEFAULT) -> AnyFunc:
     """The function, scheduled; as it is, with a warning, where a transformation does not apply to it."""
     try:
-        return schedule_stages(func, target)
+        return schedule_stages(func, target, knobs)
     except Exception as error:  # every schedule primitive raises its own types; a slower kernel is better than none
         warn_unscheduled(_LOGGER, func, "its loops run as they are written", error)
         return schedule_plainly(func)

@@ -10,3 +10,4 @@ class Softmax(GroupTemplate):
 
     name = "softmax"
     anchors = frozenset({"softmax", "log_softmax", "layer_norm"})
+    knobs = ("accumulators", "row_vectors", "parallel")
