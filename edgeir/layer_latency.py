@@ -19,7 +19,6 @@ from edgeir.errors import EdgeIRError
 from edgeir.ir import Graph, Node, TensorType
 from edgeir.ir.shapes import require_static
 from edgeir.lowering.build import build
-from edgeir.lowering.module import plan
 from edgeir.lowering.run import virtual_machine
 from edgeir.passes.pipelines import default_pipeline
 from edgeir.passes.pruning.prune_channels import PruneChannels
@@ -101,9 +100,9 @@ def kernel_seconds(graph: Graph, target: Target) -> dict[str, float]:
     """
     optimized = graph.copy()
     default_pipeline(target).run(optimized, PassContext(target=target, verify=False, keep_reproducer=False))
-    hearts = [_heart(step.node) for step in plan(optimized) if step.lowering is not None]
     use_threads(target.cores)
     lowered = build(optimized, target)
+    hearts = [_heart(step.node) for step in lowered.plan.calls]
     machine = virtual_machine(lowered.executable)
     main = machine["main"]
     inputs = example_inputs(optimized)

@@ -16,16 +16,12 @@ from tvm.tirx import compilation_pipeline
 from edgeir.errors import EdgeIRError
 from edgeir.ir.graph import Graph, Value
 from edgeir.lowering.build import default_scheduler
-from edgeir.lowering.compute.registry import physical
-from edgeir.lowering.compute.storage import carrier
+from edgeir.lowering.in_place import ALIGNMENT
 from edgeir.lowering.layouts import to_physical
-from edgeir.lowering.module import Scheduled, Scheduler, Step, is_view, plan
+from edgeir.lowering.module import Plan, Scheduled, Scheduler, Step, plan
 from edgeir.schedules.analysis import call_name, nodes
 from edgeir.schedules.tir_types import AnyFunc
 from edgeir.targets.target import Target
-
-ALIGNMENT = 64
-"""Bytes to which every tensor is aligned; kernels load whole vectors."""
 
 SYMBOL_PREFIX = "__tvm_ffi_"
 _ALLOCATE = "TVMBackendAllocWorkspace"
@@ -33,10 +29,11 @@ _ALLOCATE = "TVMBackendAllocWorkspace"
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a kernel: a constant by its number, or the memory of a value."""
+    """An argument of a kernel: a constant by its number, or the memory of a value, from an offset in bytes on."""
 
     constant: int | None = None
     value: Value | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class KernelCall:
     Attributes:
         kernel: name of the kernel; its symbol is `SYMBOL_PREFIX` + name.
         arguments: operands, then results.
-        reads, writes: the values among them; views are replaced by the value whose memory they view.
+        reads, writes: the values among them; those that lie in another one are replaced by that one.
     """
 
     kernel: str
@@ -99,32 +96,20 @@ def bare_program(graph: Graph, target: Target, scheduler: Scheduler | None = Non
     if target.gpu is not None:
         raise EdgeIRError("C programs are for CPUs", where=f"target {target.name}", hint="give the CPU as target")
     target = target.with_cores(1)
-    steps = plan(graph)
+    steps = plan(graph, target)
     schedule = scheduler or default_scheduler(target)
     scheduled: dict[str, Scheduled] = {}
     for step in steps:
         if step.lowering is not None and step.key not in scheduled:
             scheduled[step.key] = schedule(step.lowering.task)
     pool = _Constants()
-    calls = [_call(step, scheduled[step.key], pool) for step in steps if step.lowering is not None]
+    calls = [_call(step, steps, scheduled[step.key], pool) for step in steps.calls]
     results = []
     for name, value in zip(graph.output_names, graph.outputs, strict=True):
-        source = root(value)
+        source = steps.place(value).whole
         number = pool.add(to_physical(source.data, source.type)) if source.is_constant else None
         results.append(Result(name, source, number))
     return BareProgram(graph, tuple(calls), tuple(pool.arrays), tuple(results), tuple(scheduled.values()), target)
-
-
-def root(value: Value) -> Value:
-    """The value whose memory a chain of reshapes views."""
-    while value.producer is not None and is_view(value.producer):
-        value = value.producer.input(0)
-    return value
-
-
-def value_bytes(value: Value) -> int:
-    """Bytes of a value in memory."""
-    return int(np.prod(physical(value.type), dtype=np.int64)) * np.dtype(carrier(value.type.dtype)).itemsize
 
 
 class _Constants:
@@ -143,22 +128,25 @@ class _Constants:
         return self._numbers[key]
 
 
-def _call(step: Step, scheduled: Scheduled, pool: _Constants) -> KernelCall:
+def _call(step: Step, steps: Plan, scheduled: Scheduled, pool: _Constants) -> KernelCall:
     assert step.lowering is not None
     arguments: list[Argument] = []
     reads: list[Value] = []
     for index, source in enumerate(step.lowering.sources):
         pack = scheduled.kernel.pack.get(index)
         if not isinstance(source, np.ndarray):
-            source = root(source)
+            place = steps.place(source)
+            source = place.whole
             if not source.is_constant:
-                arguments.append(Argument(value=source))
+                arguments.append(Argument(value=source, offset=place.offset))
                 reads.append(source)
                 continue
             source = to_physical(source.data, source.type)
         arguments.append(Argument(constant=pool.add(pack(source) if pack else source)))
-    arguments += [Argument(value=value) for value in step.node.outputs]
-    return KernelCall(scheduled.task.name, tuple(arguments), tuple(dict.fromkeys(reads)), tuple(step.node.outputs))
+    places = [steps.place(value) for value in step.node.outputs]
+    arguments += [Argument(value=place.whole, offset=place.offset) for place in places]
+    writes = dict.fromkeys(place.whole for place in places)
+    return KernelCall(scheduled.task.name, tuple(arguments), tuple(dict.fromkeys(reads)), tuple(writes))
 
 
 def write_kernels(program: BareProgram, path: Path) -> Mapping[str, int]:

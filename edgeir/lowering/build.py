@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from edgeir.errors import EdgeIRError
 from edgeir.ir.graph import Graph
 from edgeir.lowering.gpu import bound_functions, export_options
 from edgeir.lowering.linking import linker_for
-from edgeir.lowering.module import Scheduled, Scheduler, Step, plan, relax_module
+from edgeir.lowering.module import Plan, Scheduled, Scheduler, plan, relax_module
+from edgeir.lowering.storages import planned_peak, views_of_storage
 from edgeir.schedules.select import select
 from edgeir.schedules.task import Task
 from edgeir.targets.target import Target
@@ -27,7 +27,8 @@ class Lowered:
     Attributes:
         executable: the `relax.VMExecutable`; its function `main` takes the inputs and returns a tuple of the outputs.
         kernels: each distinct kernel: its task, the template and config that scheduled it, its function.
-        calls: names of the kernels that `main` calls, in order.
+        calls: names of the kernels that `main` calls, in order; copies that keep outputs apart are not among them.
+        plan: what `main` does, step by step; its `calls` are these.
         activation_bytes: planned memory for intermediate results and outputs, at its peak.
         workspace_bytes: the largest temporary memory of one kernel.
         constant_bytes: bytes of the constants, as packed.
@@ -37,6 +38,7 @@ class Lowered:
     executable: Any
     kernels: tuple[Scheduled, ...]
     calls: tuple[str, ...]
+    plan: Plan
     activation_bytes: int
     workspace_bytes: int
     constant_bytes: int
@@ -58,13 +60,13 @@ def build(graph: Graph, target: Target, threads: int | None = None, scheduler: S
     """
     if threads is not None:
         target = target.with_cores(threads)
-    steps = plan(graph)
+    planned = plan(graph, target)
     schedule = scheduler or default_scheduler(target)
     scheduled: dict[str, Scheduled] = {}
-    for step in steps:
+    for step in planned:
         if step.lowering is not None and step.key not in scheduled:
             scheduled[step.key] = schedule(step.lowering.task)
-    module, constant_bytes = relax_module(graph, steps, scheduled)
+    module, constant_bytes = relax_module(graph, planned, scheduled)
     if target.gpu is not None:
         module = bound_functions(module, target)
     tvm_target = tvm.target.Target(target.tvm_config())
@@ -72,13 +74,10 @@ def build(graph: Graph, target: Target, threads: int | None = None, scheduler: S
     with tvm_target:
         executable = relax.build(module, tvm_target, relax_pipeline=_pipeline(recorded), tir_pipeline="s_tir")
     workspace = max((s.kernel.workspace_bytes for s in scheduled.values()), default=0)
+    calls = tuple(scheduled[step.key].task.name for step in planned.calls)
     return Lowered(
-        executable, tuple(scheduled.values()), _calls(steps, scheduled), recorded[0], workspace, constant_bytes, target
+        executable, tuple(scheduled.values()), calls, planned, recorded[0], workspace, constant_bytes, target
     )
-
-
-def _calls(steps: Sequence[Step], scheduled: dict[str, Scheduled]) -> tuple[str, ...]:
-    return tuple(scheduled[step.key].task.name for step in steps if step.lowering is not None)
 
 
 def default_scheduler(target: Target) -> Scheduler:
@@ -114,6 +113,7 @@ def _pipeline(recorded: list[int]) -> tvm.transform.Pass:
             passes.CallTIRRewrite(),
             passes.StaticPlanBlockMemory(),
             passes.LowerAllocTensor(),
+            views_of_storage,
             passes.KillAfterLastUse(),
             record,
             passes.LowerRuntimeBuiltin(),
@@ -122,29 +122,6 @@ def _pipeline(recorded: list[int]) -> tvm.transform.Pass:
             passes.AttachGlobalSymbol(),
         ]
     )
-
-
-def planned_peak(function: Any) -> int:
-    """The greatest sum of storages alive at once, in bytes, in a Relax function whose storages are explicit."""
-    alive: dict[Any, int] = {}
-    now = peak = 0
-    for block in function.body.blocks:
-        for binding in block.bindings:
-            call = binding.value
-            if not isinstance(call, relax.Call):
-                continue
-            name = getattr(call.op, "name", "")
-            if name == "relax.memory.alloc_storage":
-                size = 1
-                shape: Any = call.args[0]
-                for dim in shape.values:
-                    size *= int(dim)
-                alive[binding.var] = size
-                now += size
-                peak = max(peak, now)
-            elif name == "relax.memory.kill_storage":
-                now -= alive.pop(call.args[0], 0)
-    return peak
 
 
 def export(lowered: Lowered, path: str | Path) -> None:

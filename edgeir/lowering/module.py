@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,14 @@ from edgeir.ir.types import TensorType
 from edgeir.lowering import te
 from edgeir.lowering.compute.registry import physical
 from edgeir.lowering.compute.storage import carrier
+from edgeir.lowering.in_place import Part, concatenated_in_place, place
 from edgeir.lowering.layouts import to_physical
+from edgeir.lowering.offset_arguments import with_offset_arguments
 from edgeir.lowering.task import Lowering, kernel_name, lower_node
+from edgeir.lowering.views import is_view, viewed
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
+from edgeir.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,12 @@ Scheduler = Callable[[Task], Scheduled]
 
 @dataclass(frozen=True)
 class Step:
-    """A node and its kernel; None for a reshape, which only views its input.
+    """A node and its kernel.
 
     Attributes:
         node: the node.
-        lowering: the arguments of the kernel.
+        lowering: the arguments of the kernel; None for a reshape, which only views its input, and for a concatenation
+            that is put together in place.
         key: identifies the kernel: nodes of one key share one.
     """
 
@@ -59,17 +64,52 @@ class Step:
     key: str
 
 
-def plan(graph: Graph) -> list[Step]:
+@dataclass(frozen=True)
+class Plan:
+    """What a compiled graph does, step by step.
+
+    Attributes:
+        steps: the graph's nodes in order.
+        parts: results that their kernels write into a concatenation → where in it.
+    """
+
+    steps: tuple[Step, ...]
+    parts: Mapping[Value, Part]
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @property
+    def calls(self) -> tuple[Step, ...]:
+        """The steps that call a kernel."""
+        return tuple(step for step in self.steps if step.lowering is not None)
+
+    def place(self, value: Value) -> Part:
+        """The value with memory of its own in which a value lies, through views and concatenations, and where."""
+        return place(value, self.parts)
+
+
+def plan(graph: Graph, target: Target | None = None) -> Plan:
     """The graph's nodes in order, each with its task; equal computations get equal names.
+
+    Args:
+        graph: fixed shapes, after all passes.
+        target: the machine; concatenations are put together in place for a CPU. Without one, every concatenation has
+            its kernel. What `build` compiled is in `Lowered.plan`.
 
     Raises:
         EdgeIRError: a dimension is symbolic, or an operator cannot be compiled.
     """
+    parts = {} if target is None or target.gpu is not None else concatenated_in_place(graph)
+    wholes = {part.whole for part in parts.values()}
     names: dict[str, str] = {}
     used: set[str] = {"main"}
     steps = []
     for node in graph.nodes:
-        if is_view(node):
+        if is_view(node) or node.outputs[0] in wholes:
             steps.append(Step(node, None, ""))
             continue
         name = kernel_name(node, used.__contains__)
@@ -85,28 +125,32 @@ def plan(graph: Graph) -> list[Step]:
             names[key] = name
             used.add(name)
         steps.append(Step(node, lowering, key))
-    return steps
-
-
-def is_view(node: Node) -> bool:
-    """Whether a node needs no kernel: a reshape of a plain tensor that stands by itself."""
-    if node.op != "reshape":
-        return False
-    # TVM refuses to reshape a tensor without elements.
-    return not node.input(0).type.layout and not node.output.type.layout and 0 not in node.output.type.shape
+    return Plan(tuple(steps), parts)
 
 
 class _Builder:
     """Writes `main`."""
 
-    def __init__(self, graph: Graph, scheduled: Mapping[str, Scheduled]) -> None:
+    def __init__(self, graph: Graph, plan: Plan, scheduled: Mapping[str, Scheduled]) -> None:
         self.graph = graph
+        self.plan = plan
         self.scheduled = scheduled
+        self.functions_of = self.kernel_functions()
         self.block = relax.BlockBuilder()
         self.functions: dict[str, relax.GlobalVar] = {}
         self.variables: dict[Value, relax.Expr] = {}
         self.constants: dict[tuple[str, ...], relax.Expr] = {}
         self.constant_bytes = 0
+
+    def kernel_functions(self) -> dict[str, tvm.tirx.PrimFunc]:
+        """Key → the kernel; arguments that lie in a concatenation somewhere take an offset."""
+        moved: dict[str, set[int]] = {}
+        for step in self.plan.calls:
+            values = [*step.lowering.sources, *step.node.outputs] if step.lowering is not None else []
+            inside = {i for i, v in enumerate(values) if not isinstance(v, np.ndarray) and viewed(v) in self.plan.parts}
+            moved.setdefault(step.key, set()).update(inside)
+        functions = {key: self.scheduled[key].kernel.func for key in moved}
+        return {key: with_offset_arguments(func, moved[key]) if moved[key] else func for key, func in functions.items()}
 
     def function(self, name: str, func: tvm.tirx.PrimFunc) -> relax.GlobalVar:
         if name not in self.functions:
@@ -143,8 +187,12 @@ class _Builder:
     def call(self, step: Step) -> None:
         assert step.lowering is not None
         scheduled = self.scheduled[step.key]
-        function = self.function(scheduled.task.name, scheduled.kernel.func)
+        function = self.function(scheduled.task.name, self.functions_of[step.key])
         arguments = [self.argument(step, i) for i in range(len(step.lowering.sources))]
+        if any(value in self.plan.parts for value in step.node.outputs):
+            results = [self.memory(value) for value in step.node.outputs]
+            self.block.emit(relax.Call(function, [*arguments, *results]))
+            return
         types = [tensor_type(value.type) for value in step.node.outputs]
         result = self.block.emit(
             relax.call_tir(function, relax.Tuple(arguments), types if len(types) > 1 else types[0])
@@ -155,23 +203,32 @@ class _Builder:
         for index, value in enumerate(step.node.outputs):
             self.variables[value] = self.block.emit(relax.TupleGetItem(result, index))
 
+    def memory(self, value: Value) -> relax.Expr:
+        """Where a result is written: a tensor of its own, or a part of a concatenation."""
+        if value not in self.variables:
+            part = self.plan.parts.get(value)
+            # TVM's annotations ask for expressions; it takes integers and names.
+            shape: Any = relax.ShapeExpr(list[Any](physical(value.type)))
+            dtype: Any = carrier(value.type.dtype)
+            if part is None:
+                made = relax.op.builtin.alloc_tensor(shape, dtype, 0)
+            else:
+                offset: Any = part.offset
+                made = relax.op.memory.view(self.memory(part.whole), shape, dtype, offset)
+            self.variables[value] = self.block.emit(made)
+        return self.variables[value]
+
     def view(self, node: Node) -> None:
         source = node.input(0)
         shape: Any = physical(node.output.type)  # TVM's annotations ask for expressions; it takes integers
         self.variables[node.output] = self.block.emit(relax.op.reshape(self.value(source), shape))
-
-    def root(self, value: Value) -> Value:
-        """The value whose memory a chain of reshapes views."""
-        while value.producer is not None and is_view(value.producer):
-            value = value.producer.input(0)
-        return value
 
     def outputs(self) -> list[relax.Expr]:
         """The results; each in memory of its own, which the caller may keep and change."""
         taken: set[Value] = set()
         results = []
         for value in self.graph.outputs:
-            root = self.root(value)
+            root = viewed(value)
             expression = self.value(value)
             if root.is_input or root.is_constant or root in taken:
                 shape, dtype = physical(value.type), carrier(value.type.dtype)
@@ -202,21 +259,24 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def relax_module(graph: Graph, steps: list[Step], scheduled: Mapping[str, Scheduled]) -> tuple[tvm.IRModule, int]:
+def relax_module(graph: Graph, plan: Plan, scheduled: Mapping[str, Scheduled]) -> tuple[tvm.IRModule, int]:
     """The module of `main` and the kernels, and the bytes of its constants.
 
     Args:
         graph: the graph; its shapes are fixed.
-        steps: its nodes, planned.
+        plan: its steps.
         scheduled: task key → kernel.
     """
-    builder = _Builder(graph, scheduled)
+    builder = _Builder(graph, plan, scheduled)
     parameters = [relax.Var(f"input{i}", tensor_type(v.type)) for i, v in enumerate(graph.inputs)]
     builder.variables.update(zip(graph.inputs, parameters, strict=True))
     with builder.block.function("main", parameters):
         with builder.block.dataflow():
-            for step in steps:
-                builder.view(step.node) if step.lowering is None else builder.call(step)
+            for step in plan:
+                if step.lowering is not None:
+                    builder.call(step)
+                elif is_view(step.node):
+                    builder.view(step.node)
             results = builder.outputs()
             result = builder.block.emit_output(relax.Tuple(results))
         builder.block.emit_func_output(result)

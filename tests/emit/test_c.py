@@ -110,6 +110,25 @@ def test_corner_cases(tmp_path: Path) -> None:
 
 
 @needs_compiler
+def test_concatenations_in_place(tmp_path: Path) -> None:
+    """One is returned, in the caller's array; the other, in the arena, lies in a third."""
+    graph = Graph("in_place")
+    rng = np.random.default_rng(0)
+    x = graph.add_input("x", TensorType("float32", (1, 2, 16)))
+    weights = [graph.add_constant(rng.standard_normal((16, 16)).astype(np.float32), f"w{index}") for index in range(6)]
+    first, second, third, fourth, fifth = (graph.add_node("matmul", [x, weight]).output for weight in weights[:5])
+    returned = graph.add_node("concat", [first, second], {"axis": 1}).output
+    inner = graph.add_node("concat", [third, fourth], {"axis": 1}).output
+    outer = graph.add_node("concat", [fifth, inner], {"axis": 1}).output
+    products = [graph.add_node("matmul", [value, weights[5]]).output for value in (inner, outer)]
+    graph.set_outputs([("returned", returned), ("inner", products[0]), ("outer", products[1])])
+    assert_equals_session(tmp_path, graph, None)
+    program = (tmp_path / "c" / "model.c").read_text()
+    assert "concat" not in program
+    assert "(unsigned char *)out_returned + 128" in program
+
+
+@needs_compiler
 def test_parallel_kernels_run_in_the_only_thread(shared_models: Path, tmp_path: Path) -> None:
     compilation = prepare(shared_models / "mnist_cnn.onnx", "host", {"input": (4, 1, 28, 28)}, threads=4)
     lowered = compilation.lowered

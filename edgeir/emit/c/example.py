@@ -8,7 +8,7 @@ from string import Template
 import numpy as np
 
 from edgeir.emit.c.source import Parameter
-from edgeir.lowering.bare import ALIGNMENT
+from edgeir.lowering.in_place import ALIGNMENT
 from edgeir.lowering.layouts import to_physical
 
 _MAIN = Template("""\

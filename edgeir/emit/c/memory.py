@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from edgeir.emit.c.arena import ArenaPlan, Interval, plan_arena
 from edgeir.ir import Value
-from edgeir.lowering.bare import ALIGNMENT, BareProgram, value_bytes
+from edgeir.lowering.bare import BareProgram
+from edgeir.lowering.in_place import ALIGNMENT
+from edgeir.lowering.views import value_bytes
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ def plan_memory(program: BareProgram, workspace: Mapping[str, int]) -> Memory:
     last: dict[Value, int] = {}
     for step, call in enumerate(program.calls):
         for value in call.writes:
-            first[value] = last[value] = step
+            # Several kernels write a concatenation that is put together in place.
+            first.setdefault(value, step)
+            last[value] = step
         for value in call.reads:
             last[value] = step
     stored = [value for value in first if value not in outputs]

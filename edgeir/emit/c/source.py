@@ -9,7 +9,9 @@ from string import Template
 
 from edgeir.emit.c.memory import Memory
 from edgeir.ir import Value
-from edgeir.lowering.bare import ALIGNMENT, SYMBOL_PREFIX, Argument, BareProgram, KernelCall, value_bytes
+from edgeir.lowering.bare import SYMBOL_PREFIX, Argument, BareProgram, KernelCall
+from edgeir.lowering.in_place import ALIGNMENT
+from edgeir.lowering.views import value_bytes
 
 C_TYPES = {
     "bool": "unsigned char",
@@ -282,5 +284,6 @@ class _Body:
         if value in self._memory.inputs:
             return self._inputs[self._memory.inputs[value]].name
         if value in self._memory.outputs:
-            return self._outputs[self._memory.outputs[value]].name
-        return f"arena + {self._memory.offsets[value]}"
+            name = self._outputs[self._memory.outputs[value]].name
+            return f"(unsigned char *){name} + {argument.offset}" if argument.offset else name
+        return f"arena + {self._memory.offsets[value] + argument.offset}"

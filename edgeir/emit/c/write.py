@@ -15,7 +15,8 @@ from edgeir.emit.c.memory import plan_memory
 from edgeir.emit.c.source import header, parameters, source
 from edgeir.emit.folder import replaced_folder
 from edgeir.errors import EdgeIRError
-from edgeir.lowering.bare import ALIGNMENT, bare_program, write_kernels
+from edgeir.lowering.bare import bare_program, write_kernels
+from edgeir.lowering.in_place import ALIGNMENT
 from edgeir.lowering.module import Scheduler
 
 LARGEST_TEXT = 1 << 18
