@@ -23,9 +23,6 @@ from edgeir.targets.target import Target
 
 _MAX_VECTORS = 8
 
-_READS_IN_PLACE = 2
-"""Keys that are read more often are copied together first, as a copy costs about as much as two reads."""
-
 
 class AttentionTemplate:
     """softmax(q·kᵀ …)·v in float32, queries in blocks."""
@@ -64,7 +61,7 @@ class AttentionTemplate:
             "score_vectors": score[1],
             "value_rows": value[0],
             "value_vectors": value[1],
-            "pack_keys": -(-problem.queries // min(block, score[0])) > _READS_IN_PLACE,
+            "pack_keys": False,
             "pack_values": False,
         }
 
@@ -94,7 +91,7 @@ class AttentionTemplate:
             int(config["value_vectors"]),
             pack_keys,
             pack_values,
-            _pieces(problem, block, pack_keys, target) if parallel else 1,
+            _pieces(problem, block, target)[1] if parallel else 1,
             parallel,
         )
         loops = AttentionLoops(problem, tile, lanes, formulas, parameters[-1])
@@ -115,10 +112,16 @@ def _blocks(problem: Attention) -> tuple[int, ...]:
 
 
 def _best_block(problem: Attention, target: Target) -> int:
-    """The largest block whose scores fill half of the first-level cache, or a quarter of the second."""
+    """The largest block whose scores fill half of the first-level cache, or a quarter of the second.
+
+    Where threads share the work, a smaller one if that keeps them all busy.
+    """
     room = max(target.l1_bytes // 2, target.l2_bytes // 4)
     most = max(1, room // (4 * problem.keys))
-    return max((size for size in _blocks(problem) if size <= most), default=1)
+    sizes = [size for size in _blocks(problem) if size <= most] or [1]
+    if not worth_threads(_cycles(problem, target), target):
+        return sizes[-1]
+    return min(sizes, key=lambda size: (_pieces(problem, size, target)[0], -size))
 
 
 def _best_tile(rows: int, columns: int, target: Target) -> tuple[int, int]:
@@ -142,12 +145,24 @@ def _cycles(problem: Attention, target: Target) -> float:
     return math.prod(problem.batch) * products / target.lanes()
 
 
-def _pieces(problem: Attention, block: int, pack_keys: bool, target: Target) -> int:
-    """Parts of one matrix's queries, so that no core waits long for the others; each part packs the keys again."""
-    groups, blocks = math.prod(problem.batch), -(-problem.queries // block)
+def _block_cycles(problem: Attention, block: int, target: Target) -> float:
+    """Cycles of a block of queries: both products, and reading keys and values."""
+    lanes, cycles = target.lanes(), 0.0
+    for columns, depth in ((problem.keys, problem.depth), (problem.columns, problem.keys)):
+        rows, vectors = _best_tile(block, columns, target)
+        cycles += -(-block // rows) * -(-columns // (vectors * lanes)) * depth * step_cycles(rows, vectors, target)
+    # Every block reads all keys and values once from the second-level cache, about half a vector in a cycle.
+    return cycles + 2 * problem.keys * (problem.depth + problem.columns) / lanes
 
-    def length(pieces: int) -> float:
-        packing = 0.5 / max(1, problem.queries / 32) if pack_keys else 0
-        return -(-groups * pieces // target.cores) * (-(-blocks // pieces) + packing * blocks)
 
-    return min(range(1, blocks + 1), key=lambda pieces: (round(length(pieces), 6), pieces))
+def _pieces(problem: Attention, block: int, target: Target) -> tuple[int, int]:
+    """Cycles until the last core is done, and parts of one matrix's queries with which they are fewest."""
+    blocks, cycles = -(-problem.queries // block), _block_cycles(problem, block, target)
+    # Each part packs the keys again.
+    packing = 2 * problem.keys * problem.depth / target.lanes()
+
+    def length(pieces: int) -> int:
+        shares = -(-math.prod(problem.batch) * pieces // target.cores)
+        return round(shares * (-(-blocks // pieces) * cycles + packing))
+
+    return min((length(pieces), pieces) for pieces in range(1, min(blocks, target.cores) + 1))

@@ -23,7 +23,7 @@ from edgeir.lowering.compute.registry import Call, physical
 from edgeir.lowering.compute.storage import carrier
 from edgeir.lowering.compute.tables import Tables
 from edgeir.lowering.compute.windows import Channels
-from edgeir.lowering.integers import IntegerConstants, integer_constants
+from edgeir.lowering.integers import IntegerConstants, integer_constants, product_zeros
 from edgeir.lowering.layouts import to_physical
 from edgeir.lowering.ranges import quantized_floats_fit
 from edgeir.lowering.sparse import weight_sparsity
@@ -180,6 +180,7 @@ def lower_node(node: Node, name: str) -> Lowering:
         )
         if heavy is not None and heavy.op == "softmax" and not tables.arrays
         else None,
+        zeros=product_zeros(heavy, region.inputs),
     )
     return Lowering(task, tuple(sources))
 

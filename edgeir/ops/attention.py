@@ -4,6 +4,9 @@
 
 (Vaswani et al., "Attention is all you need", NeurIPS 2017.) Exporters may write between softmax and product
 `where(is_nan(p), 0, p)`, which makes rows without any key zeros.
+
+This is no operator. It lives beside them because fusion, which groups the chain, and lowering, which finds it again in
+the body of a kernel, must see the same one, and neither imports the other.
 """
 
 from __future__ import annotations

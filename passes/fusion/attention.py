@@ -1,9 +1,16 @@
 """Attention as one kernel: softmax(q·kᵀ·scale + mask)·v, with the transposes around it.
 
-    %s = matmul(%q, %k) {transpose_b = true};  %x = add(%s, %mask);  %p = softmax(%x);  %y = matmul(%p, %v)
+    %s = matmul(%q, %k) {transpose_a = false, transpose_b = true} : float32[1, 4, 64, 64]
+    %x = add(%s, %mask) : float32[1, 4, 64, 64]
+    %p = softmax(%x) {axis = 3} : float32[1, 4, 64, 64]
+    %y = matmul(%p, %v) {transpose_a = false, transpose_b = false} : float32[1, 4, 64, 32]
 
-becomes one group. The kernel keeps the scores of a block of queries in the cache; transposes, reshapes and scalings of
-q, k and v, and a transpose of y, become the way in which it reads and writes.
+becomes
+
+    %y = fused(%q, %k, %mask, %v) {body = graph "matmul_add_softmax_matmul" (…) { … }, anchor = "softmax"} : …
+
+The kernel keeps the scores of a block of queries in the cache; transposes, reshapes and scalings of q, k and v, and a
+transpose of y, become the way in which it reads and writes.
 """
 
 from __future__ import annotations
@@ -12,10 +19,14 @@ from collections.abc import Sequence
 
 from edgeir.ir import Graph, Node, Value
 from edgeir.ops.attention import AttentionChain, find_attention
+from edgeir.rewrite import single_use
 from edgeir.targets import Target
 
 MIN_QUERIES = 4
-"""Fewer queries do not repay packing the keys."""
+"""Products of fewer are as good as products of vectors, whose columns threads share better."""
+
+KEPT_QUERIES = 16
+"""So many rows of scores must stay in the cache at a time for keys and values to be read seldom enough."""
 
 _MOVES = frozenset({"transpose", "reshape", "expand"})
 _SCALINGS = frozenset({"mul", "div"})
@@ -56,13 +67,13 @@ def _sizes(chain: AttentionChain) -> tuple[int, int, int, int] | None:
 
 
 def _worthwhile(chain: AttentionChain, target: Target) -> bool:
-    """Whether vectors of keys and of values are full, and the scores of a few queries fit the second-level cache."""
+    """Whether vectors of keys and of values are full, and the scores of some queries fill half a cache at most."""
     sizes = _sizes(chain)
     if sizes is None:
         return False
     queries, keys, _, columns = sizes
     lanes = target.lanes()
-    fits = 4 * 16 * keys <= max(target.l2_bytes, 8 * target.l1_bytes) // 2
+    fits = 4 * KEPT_QUERIES * keys <= max(target.l2_bytes, 8 * target.l1_bytes) // 2
     return lanes >= 4 and queries >= MIN_QUERIES and keys >= lanes and columns >= lanes and fits
 
 
@@ -71,7 +82,7 @@ def _members(chain: AttentionChain) -> list[Node]:
     leading = [
         node for value in (*chain.scores.present_inputs, chain.product.input(1)) for node in _moves_before(value)
     ]
-    reader = chain.product.output.users[0] if _used_once(chain.product.output) else None
+    reader = chain.product.output.users[0] if single_use(chain.product.output) else None
     moved = reader is not None and reader.op == "transpose" and _keeps_columns(reader.attributes["perm"])
     return [*dict.fromkeys(leading), *chain.nodes, *([reader] if reader is not None and moved else [])]
 
@@ -80,15 +91,11 @@ def _keeps_columns(perm: Sequence[int]) -> bool:
     return perm[-1] == len(perm) - 1
 
 
-def _used_once(value: Value) -> bool:
-    return value.use_count == 1 and not value.is_output
-
-
 def _moves_before(value: Value) -> list[Node]:
     """What only moves or scales the elements of an operand; reshapes that come first stay outside, as views."""
     found: list[Node] = []
     node = value.producer
-    while node is not None and node.op != "fused" and _used_once(value):
+    while node is not None and node.op != "fused" and single_use(value):
         if node.op in _MOVES or (node.op in _SCALINGS and _is_scalar(node.input(1))):
             source = node.input(0)
         elif node.op == "mul" and _is_scalar(node.input(0)):

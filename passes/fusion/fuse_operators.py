@@ -11,10 +11,11 @@ becomes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from edgeir.ir import Graph
+from edgeir.passes.fusion.attention import attention_groups
 from edgeir.passes.fusion.duplicate import duplicate_decoders
 from edgeir.passes.fusion.groups import Grouping, Limits
 from edgeir.passes.fusion.outline import outline
@@ -29,13 +30,14 @@ class FuseOperators(Pass):
     Attributes:
         max_operands: the most tensors that a kernel may read.
         max_nodes: the most operators in a kernel.
-        attention: whether softmax(q·kᵀ)·v becomes one kernel, where the target's vectors and caches suit it.
+        attention: whether softmax(q·kᵀ)·v becomes one kernel, where the target is a CPU whose vectors and caches suit
+            it. Without a target it does not.
     """
 
     name: ClassVar[str] = "fuse-operators"
     max_operands: int = 24
     max_nodes: int = 64
-    attention: bool = False
+    attention: bool = True
 
     def run(self, graph: Graph, context: PassContext) -> None:
         """Copies decoders for each of their readers, forms all groups, then replaces each by a fused node."""
@@ -46,3 +48,7 @@ class FuseOperators(Pass):
                 break
             outline(graph, group)
         graph.remove_unused_constants()
+
+    def alternatives(self, graph: Graph, context: PassContext) -> tuple[Pass, ...]:
+        """Attention as one kernel if it would be several, and the reverse; nothing where there is none."""
+        return (replace(self, attention=not self.attention),) if attention_groups(graph, context.target) else ()
