@@ -28,6 +28,10 @@ KernelSeconds = Callable[[KernelTask], float | None]
 """Seconds of one run of a kernel; None where it cannot be measured."""
 
 
+class MeasurementError(EdgeIRError):
+    """A pipeline's kernels could not be timed."""
+
+
 @dataclass
 class PipelineSearch:
     """Pipelines for one graph.
@@ -53,12 +57,12 @@ class PipelineSearch:
             seconds: after which no further pipeline is judged.
 
         Raises:
-            EdgeIRError: `start` itself fails.
+            MeasurementError: `start` itself fails.
         """
         end = time.monotonic() + seconds
         least = self._judge(start, 0, self.graph)
         if least is None:
-            raise EdgeIRError("a kernel of the model cannot be measured", where=str(start))
+            raise MeasurementError("a kernel of the model cannot be measured", where=str(start))
         gains: dict[Move, float] = {}
         for move, pipeline, position, graph in self._neighbours(start):
             if time.monotonic() > end:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from edgeir.passes.pipelines import default_pipeline
 from edgeir.passmanager import Pipeline
 from edgeir.pipeline_search import PipelineSearch
 from edgeir.targets import lookup
-from edgeir.tuning.measure import ProcessMeasurer
+from edgeir.tuning.measure import Candidate, ProcessMeasurer
+from edgeir.tuning.record import Record
 from edgeir.tuning.recorded_passes import model_context
 from edgeir.tuning.records import RecordStore
 from edgeir.tuning.tasks import KernelTask
@@ -49,6 +51,20 @@ class Clock:
 
 def halved(pipeline: Pipeline) -> set[str]:
     return {name for item in pipeline.passes if item.name == "assign-layouts" for name in item.halved}
+
+
+class NoMeasurer:
+    """Loses every candidate."""
+
+    def measure(self, task: KernelTask, candidates: Sequence[Candidate], on_record: object = None) -> list[Record]:
+        return [Record(task.context, item.template, item.config, error="timeout") for item in candidates]
+
+
+def test_a_model_that_cannot_be_measured_keeps_its_pipeline_and_is_searched_again(tmp_path: Path) -> None:
+    graph = two_ragged_chains()
+    with RecordStore(tmp_path / "r.sqlite") as store:
+        assert fastest_pipeline(graph, TARGET, store, NoMeasurer()) == default_pipeline(TARGET)
+        assert store.count(model_context(graph, TARGET)) == 0
 
 
 @pytest.mark.parametrize("names", [set(), {"c0"}, {"c2"}, {"c0", "c2"}])
