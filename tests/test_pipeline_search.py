@@ -13,6 +13,7 @@ import edgeir.ops  # noqa: F401
 from edgeir.commands.tune import fastest_pipeline
 from edgeir.errors import EdgeIRError
 from edgeir.ir import Builder, Graph
+from edgeir.passes.layout.assign_layouts import AssignLayouts
 from edgeir.passes.pipelines import default_pipeline
 from edgeir.passmanager import Pipeline
 from edgeir.pipeline_search import PipelineSearch
@@ -50,7 +51,7 @@ class Clock:
 
 
 def halved(pipeline: Pipeline) -> set[str]:
-    return {name for item in pipeline.passes if item.name == "assign-layouts" for name in item.halved}
+    return {name for item in pipeline.passes if isinstance(item, AssignLayouts) for name in item.halved}
 
 
 class NoMeasurer:
