@@ -30,7 +30,8 @@ class PackedForm:
     Attributes:
         axes: for each packed axis the logical axis that it is a digit of, most significant digits first; None for an
             axis of length 1 that the constant does not have.
-        paired: the packed axis along which 4-bit numbers share a byte where its length is even; None for none.
+        paired: the packed axis along which 4-bit numbers share a byte, the last one with none if their number is odd;
+            None for none.
     """
 
     axes: tuple[int | None, ...]
@@ -67,7 +68,7 @@ class PackedForm:
 
     def pairs(self, compressed: Compressed, shape: Sequence[int]) -> bool:
         """Whether two numbers share a byte."""
-        return compressed.bits == 4 and self.paired is not None and shape[self.paired] % 2 == 0
+        return compressed.bits == 4 and self.paired is not None
 
 
 def form_of(task: Task, shape: Sequence[int]) -> PackedForm:
@@ -80,8 +81,8 @@ def form_of(task: Task, shape: Sequence[int]) -> PackedForm:
     if task.anchor in ("conv", "conv_integer"):
         # Of O, I, KH, KW: `conv_depthwise`, `integer_depthwise_stages` and `conv_dense`.
         forms = {
-            4: PackedForm((0, 2, 3, 0)),
-            5: PackedForm((0, 2, 3, 0, 3)),
+            4: PackedForm((0, 2, 3, 0), 0),
+            5: PackedForm((0, 2, 3, 0, 3), 4),
             7: PackedForm((0, 1, 2, 3, 1, 0, 0), 4),
         }
     elif task.anchor == "matmul_integer":
@@ -164,7 +165,7 @@ def _plain_task(task: Task, shapes: list[tuple[int, ...]]) -> Task:
         shapes.append(shape)
         form = form_of(task, shape)
         paired = form.pairs(compressed, shape)
-        stored = tuple(n // 2 if paired and axis == form.paired else n for axis, n in enumerate(shape))
+        stored = tuple(-(-n // 2) if paired and axis == form.paired else n for axis, n in enumerate(shape))
 
         def view(constant: Any, position: Sequence[Any]) -> Any:
             place = form.packed(shape, position)

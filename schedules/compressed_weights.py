@@ -62,8 +62,10 @@ def pack_pairs(array: np.ndarray, axis: int) -> np.ndarray:
 
     Args:
         array: int8 or uint8, each element a 4-bit number.
-        axis: an axis of even length, which is halved.
+        axis: the axis that is halved; of an odd number, the last one has a byte of its own.
     """
+    if array.shape[axis] % 2:
+        array = np.pad(array, [(0, int(other == axis % array.ndim)) for other in range(array.ndim)])
     moved = np.moveaxis(array.view(np.uint8), axis, 0)
     low, high = moved[::2] & 15, moved[1::2] << 4
     return np.ascontiguousarray(np.moveaxis(low | high, 0, axis)).view(array.dtype)

@@ -34,7 +34,7 @@ def with_dot_products(func: AnyFunc, dot: DotProduct) -> AnyFunc:
     """The function with its marked loops replaced.
 
     The sums' last axis is the lanes. An addend is the product of an input, whose last index runs over the quad, and of
-    weights whose last axes are one register as `DotProduct` describes it.
+    weights whose last axes are one register as `DotProduct` describes it, or of a quad taken from a word of 32 bits.
 
     Raises:
         ValueError: a marked loop computes something else.
@@ -79,8 +79,13 @@ def _whole_registers(block: Any, dot: DotProduct) -> SBlock:
     axes = 3 if dot.halves else 2
     sums = tirx.BufferLoad(store.buffer, at)
     quad = tirx.BufferLoad(x.source, [*list(x.indices)[:-1], _ramp(x.indices[-1], dot.group)])
-    start = [tirx.const(0, "int32")] * (axes - 1)
-    register = tirx.BufferLoad(w.source, [*list(w.indices)[:-axes], *start, _ramp(0, dot.group * dot.lanes)])
+    if _is_words(w, dot):
+        axes = 1
+        words = tirx.BufferLoad(w.source, [*list(w.indices)[:-1], _ramp(0, dot.lanes)])
+        register: Any = tirx.reinterpret(f"{dot.weight}x{dot.group * dot.lanes}", words)
+    else:
+        start = [tirx.const(0, "int32")] * (axes - 1)
+        register = tirx.BufferLoad(w.source, [*list(w.indices)[:-axes], *start, _ramp(0, dot.group * dot.lanes)])
     value = dot.compute(sums, quad, register)
     reads = [*written, *_quad_region(x, dot), *_region(w.source, w.indices, axes)]
     return _block(block, reads, written, tirx.BufferStore(store.buffer, value, at))
@@ -88,9 +93,17 @@ def _whole_registers(block: Any, dot: DotProduct) -> SBlock:
 
 def _is_register(load: Any, dot: DotProduct) -> bool:
     """Whether a load reads packed weights, whose last axes are one register."""
+    if _is_words(load, dot):
+        return True
     shape = [int(extent) for extent in load.source.shape]
     expected = [2, dot.lanes, dot.group // 2] if dot.halves else [dot.lanes, dot.group]
     return str(load.source.dtype) == dot.weight and shape[-len(expected) :] == expected
+
+
+def _is_words(load: Any, dot: DotProduct) -> bool:
+    """Whether a load reads words of one quad of weights each, whose last axis is one register."""
+    whole = not dot.halves and int(load.source.shape[-1]) == dot.lanes
+    return whole and str(load.source.dtype) == "int32" and dot.group * 8 == 32
 
 
 def _ramp(start: Any, count: Any) -> Any:

@@ -56,6 +56,25 @@ class TapDot:
         taps = _chosen(pixels, order)
         return taps.astype(self.group_dtype) if self.kind == "pmaddwd" else taps
 
+    def weight_group(self, taps: Any, first: int, count: int) -> Any:
+        """int8 weights of a group of taps as (block, taps), zeros after `count` taps.
+
+        Args:
+            taps: int8 weights of `taps` taps in a row, (taps, block).
+            first: the first of them that belongs to the group.
+            count: how many do.
+        """
+        order = [
+            (first + tap) * self.block + lane if tap < count else self.bytes
+            for lane in range(self.block)
+            for tap in range(self.taps)
+        ]
+        if count == self.taps:
+            return _chosen(taps, order)
+        lanes: Any = self.bytes
+        zeros = tirx.Broadcast(tirx.const(0, "int8"), lanes)
+        return tirx.Shuffle([taps, zeros], _numbers("int32", order))
+
     def weights(self, groups: Sequence[Any], shift: int) -> list[Any]:
         """Weights of a kernel row as the instruction takes them, moved `shift` taps to the right.
 

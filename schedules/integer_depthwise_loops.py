@@ -18,6 +18,7 @@ from edgeir.schedules import analysis
 from edgeir.schedules.conv_problem import ConvProblem
 from edgeir.schedules.conv_stages import PAD
 from edgeir.schedules.integer_depthwise_intrinsics import TapDot
+from edgeir.schedules.integer_depthwise_stages import in_filled_groups
 from edgeir.schedules.integer_depthwise_tile import gathers, tap_groups
 from edgeir.schedules.tir_types import AnyFunc, AnySchedule
 
@@ -160,7 +161,7 @@ def _straight_line(
     plan = gathers(problem, dot.taps, *tile)
     weights: dict[tuple[int, int], list[Any]] = {}
     for r, shift in sorted({(use.kernel_row, use.shift) for gather in plan for use in gather.uses}):
-        loaded = [_load(w, [at[1][0], r, group, 0], dot.bytes) for group in range(groups)]
+        loaded = [_weights(problem, dot, w, at[1][0], r, group) for group in range(groups)]
         weights[r, shift] = [named(f"w{r}_{shift}", value) for value in dot.weights(loaded, shift)]
     start = None if first is None else named("start", first)
     sums: dict[tuple[int, int], Any] = {}
@@ -181,6 +182,20 @@ def _straight_line(
             to = [*at[2][:2], at[2][2] + use.row, at[2][3] + use.column, _ramp(dot.block)]
             statements.append(tirx.BufferStore(acc, total, to))
     return tirx.SeqStmt(statements)
+
+
+def _weights(problem: ConvProblem, dot: TapDot, w: Any, block: Any, row: int, group: int) -> Any:
+    """Weights of a group of taps of a kernel row, (block, taps), zeros beyond the row.
+
+    As many taps as a group has are loaded at once, the last ones of the kernel where fewer follow.
+    """
+    if in_filled_groups(problem, dot):
+        return _load(w, [block, row, group, 0], dot.bytes)
+    width = problem.kernel[1]
+    first = row * width + group * dot.taps
+    start = min(first, problem.kernel[0] * width - dot.taps)
+    loaded = _load(w, [block, start // width, start % width], dot.bytes)
+    return dot.weight_group(loaded, first - start, min(dot.taps, width - group * dot.taps))
 
 
 def _load(buffer: Any, outer: list[Any], count: int) -> Any:

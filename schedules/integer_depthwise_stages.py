@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,22 +18,29 @@ WEIGHTS = "depthwise_weights"
 
 
 def packed_shape(problem: ConvProblem, dot: TapDot | None) -> tuple[int, ...]:
-    """(C blocks, KH, groups of taps, block, taps), or (C blocks, KH, KW, block) without a dot product."""
-    if dot is None:
+    """(C blocks, KH, KW, block); (C blocks, KH, groups of taps, block, taps) of kernels too small for one group."""
+    if dot is None or not in_filled_groups(problem, dot):
         return (problem.out_blocks, *problem.kernel, problem.out_block)
     return (problem.out_blocks, problem.kernel[0], tap_groups(problem, dot.taps), problem.out_block, dot.taps)
 
 
+def in_filled_groups(problem: ConvProblem, dot: TapDot) -> bool:
+    """Whether weights are stored in groups of taps filled up with zeros: a kernel holds less than one group."""
+    return math.prod(problem.kernel) < dot.taps
+
+
 def pack_weight(problem: ConvProblem, dot: TapDot | None) -> Callable[[np.ndarray], np.ndarray]:
     """How (C, 1, KH, KW) weights are packed; zeros where a block or a group of taps is not full."""
+    shape = packed_shape(problem, dot)
+    taps = 1 if len(shape) == 4 else shape[-1]
 
     def pack(weight: np.ndarray) -> np.ndarray:
         rows, columns = problem.kernel
-        width = columns if dot is None else dot.taps * tap_groups(problem, dot.taps)
+        width = taps * shape[2]
         full = np.zeros((problem.out_blocks * problem.out_block, rows, width), weight.dtype)
         full[: weight.shape[0], :, :columns] = weight[:, 0]
-        split = full.reshape(problem.out_blocks, problem.out_block, rows, -1, 1 if dot is None else dot.taps)
-        return np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4)).reshape(packed_shape(problem, dot))
+        split = full.reshape(problem.out_blocks, problem.out_block, rows, -1, taps)
+        return np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4)).reshape(shape)
 
     return pack
 
@@ -74,12 +82,17 @@ def dot_sums(x: te.Tensor, w: te.Tensor, problem: ConvProblem, dot: TapDot) -> t
     """The raw sums, a group of taps at a time."""
     padded, weight = _indexable(x), _indexable(w)
     strides, dilation = problem.strides, problem.dilations[0]
-    groups = tap_groups(problem, dot.taps)
+    groups, width = tap_groups(problem, dot.taps), problem.kernel[1]
+    filled = in_filled_groups(problem, dot)
     r, j, t = (reduce_axis(n, name) for n, name in ((problem.kernel[0], "r"), (groups, "j"), (dot.taps, "t")))
 
     def element(n: Any, k: Any, h: Any, q: Any, v: Any) -> Any:
         value = padded[n, k, h * strides[0] + r * dilation, q * strides[1] + j * dot.taps + t, v]
-        return te.sum(value.astype("int32") * weight[k, r, j, v, t].astype("int32"), axis=[r, j, t])
+        tap: Any = j * dot.taps + t
+        one: Any = weight[k, r, j, v, t] if filled else weight[k, r, tap, v]
+        if not filled and width % dot.taps:
+            one = tirx.if_then_else(tap < width, one, tirx.const(0, str(w.dtype)))
+        return te.sum(value.astype("int32") * one.astype("int32"), axis=[r, j, t])
 
     acc = stage((problem.batch, problem.out_blocks, *problem.out_spatial, problem.out_block), element, ACCUMULATE)
     return stage(static_shape(acc), lambda *i: acc(*i), name=RESULT)

@@ -31,6 +31,8 @@ LEFT = "matmul_left"
 """A copy of the left operand whose rows are whole quads."""
 
 _MAX_VECTORS = 8
+_MEMORY_BYTES = 8
+"""Bytes that one core reads from memory in a cycle, about."""
 
 
 class IntegerMatmul:
@@ -53,7 +55,7 @@ class IntegerMatmul:
 
     def default(self, task: Task, target: Target) -> Config:
         """The tile that fits the registers and needs the fewest cycles."""
-        tile = _choose_tile(_problem(task), _required_dot(task, target), target)
+        tile = choose_tile(_problem(task), _required_dot(task, target), target)
         return {"rows": tile.rows, "vectors": tile.vectors}
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
@@ -157,16 +159,22 @@ def dot_sums(dot: DotProduct) -> Sums:
     return Sums(order, lambda func: with_dot_products(func, dot), work=1 / QUAD, element_bytes=1)
 
 
-def _choose_tile(problem: MatmulProblem, dot: DotProduct, target: Target) -> MatmulTile:
-    """The tile that needs the fewest cycles, what the last tiles compute twice or for nothing included."""
+def choose_tile(problem: MatmulProblem, dot: DotProduct, target: Target) -> MatmulTile:
+    """The tile that needs the fewest cycles, what the last tiles compute twice or for nothing included.
+
+    One row reads each panel once, padding too, and waits for memory where the panels do not stay in a cache.
+    """
     columns = math.ceil(problem.columns / dot.lanes)
-    best, best_key = MatmulTile(1, 1), (math.inf, 0)
+    best, best_key = MatmulTile(1, 1), (math.inf, math.inf, 0)
+    beyond_cache = problem.rows == 1 and problem.columns * problem.depth > target.l2_bytes // 2
     for vectors in range(1, min(columns, _MAX_VECTORS) + 1):
         for rows in range(1, min(problem.rows, target.vector_registers) + 1):
             if rows * vectors > 1 and not dot_tile_fits(rows, vectors, dot, target):
                 break
             tiles = math.ceil(problem.rows / rows) * math.ceil(columns / vectors)
-            key = (tiles * dot_step_cycles(rows, vectors, dot, target), -rows * vectors)
+            cycles = tiles * dot_step_cycles(rows, vectors, dot, target)
+            read = tiles * vectors * dot.lanes * QUAD / _MEMORY_BYTES if beyond_cache else 0.0
+            key = (max(cycles, read), cycles, -rows * vectors)
             if key < best_key:
                 best, best_key = MatmulTile(rows, vectors), key
     return best

@@ -133,6 +133,7 @@ class Sums:
         work: multiply-adds of one element of a vector and step, against float32's 1.
         element_bytes: bytes of an element of the operands.
         panel_at_a_time: whether the stage `PANELS` is computed for one panel at a time, before all its rows.
+        vector_panels: whether vectors of its last axis are computed.
     """
 
     schedule: Callable[[AnySchedule, Any, int, MatmulTile, Target], None]
@@ -140,6 +141,7 @@ class Sums:
     work: float = 1.0
     element_bytes: int = 4
     panel_at_a_time: bool = False
+    vector_panels: bool = True
 
 
 def schedule_matmul(
@@ -194,7 +196,8 @@ def _schedule_tile(
     if how.panel_at_a_time:
         panels = schedule.get_sblock(PANELS)
         schedule.compute_at(panels, panel)
-        loops.vectorize(schedule, schedule.get_loops(panels)[-1], target.lanes())
+        if how.vector_panels:
+            loops.vectorize(schedule, schedule.get_loops(panels)[-1], target.lanes())
         done.add(PANELS)
     cycles = 1.0 * problem.groups * problem.rows * problem.columns * problem.depth / target.lanes() * how.work
     if loops.worth_threads(cycles, target):

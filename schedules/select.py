@@ -22,6 +22,7 @@ from edgeir.schedules.gpu_tensor_core import TensorCoreConv, TensorCoreMatmul
 from edgeir.schedules.integer_conv import IntegerConv
 from edgeir.schedules.integer_depthwise import IntegerDepthwise
 from edgeir.schedules.integer_matmul import IntegerMatmul
+from edgeir.schedules.integer_matmul_computed import IntegerMatmulComputed
 from edgeir.schedules.integer_winograd import IntegerWinograd
 from edgeir.schedules.matmul_batched import MatmulBatched
 from edgeir.schedules.matmul_packed import MatmulPacked
@@ -48,6 +49,7 @@ CPU_TEMPLATES: tuple[Template, ...] = (
     IntegerWinograd(),
     IntegerConv(),
     IntegerMatmul(),
+    IntegerMatmulComputed(),
     MatmulPacked(),
     CompressedMatmul(),
     MatmulBatched(),

@@ -63,6 +63,10 @@ class Integers:
     floats_fit: bool = False
 
 
+class ZeroInput(int):
+    """A zero point that is computed when the kernel runs: which of the anchor's inputs it is."""
+
+
 class PackedShape(tuple[int, ...]):
     """The shape of a packed constant whose elements are not of the constant's dtype.
 
@@ -157,6 +161,7 @@ class Task:
         sparsity: the pattern of the anchor's constant weight where most of it is zeros.
         recurrence: the recurrent layer that the anchor is.
         attention: the attention whose softmax the anchor is, products included.
+        zeros: of an integer product: the zero points of its left and right operand, 0 where there is none.
     """
 
     name: str
@@ -174,6 +179,7 @@ class Task:
     sparsity: SparsePattern | None = None
     recurrence: Recurrence | None = None
     attention: Attention | None = None
+    zeros: tuple[int | ZeroInput, int | ZeroInput] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeir.ir.graph import Node, Value
-from edgeir.schedules.task import Integers
+from edgeir.schedules.task import Integers, ZeroInput
 
 ZEROS = {"conv_integer": (3, 4), "matmul_integer": (2, 3)}
 """Integer anchors: the positions of the left and the right zero point among their operands."""
@@ -76,6 +76,28 @@ def integer_constants(anchor: Node | None, constant: Callable[[Value], np.ndarra
     axes = tuple(range(1, wide.ndim)) if anchor.op == "conv_integer" else (wide.ndim - 1,)
     sums = (-zero * wide.sum(axis=axes, dtype=np.int64)).astype(np.int32)
     return IntegerConstants(facts, sums if anchor.op == "conv_integer" else np.expand_dims(sums, -2), dynamic)
+
+
+def product_zeros(anchor: Node | None, operands: Sequence[Value]) -> tuple[int | ZeroInput, int | ZeroInput] | None:
+    """The zero points of an integer product, 0 where there is none; None of any other anchor.
+
+    Args:
+        anchor: the anchor.
+        operands: values that are known when the kernel runs.
+    """
+    if anchor is None or anchor.op != "matmul_integer":
+        return None
+    found: list[int | ZeroInput] = []
+    place = 2
+    for position in ZEROS[anchor.op]:
+        value = anchor.inputs[position] if position < len(anchor.inputs) else None
+        if value is None:
+            found.append(0)
+            continue
+        known = value.is_constant and value not in operands and value.data.size == 1
+        found.append(int(value.data.astype(np.int32).reshape(())) if known else ZeroInput(place))
+        place += 1
+    return found[0], found[1]
 
 
 def _pairs_fit(weight: np.ndarray, axis: int) -> bool:

@@ -18,6 +18,7 @@ from edgeir.ops.integer import ACTIVATIONS, WEIGHTS
 from edgeir.ops.logarithmic import code_values
 from edgeir.passes.quantization.affine import Affine, affine_of, dequantized
 from edgeir.passes.quantization.channel_scales import along_channels, per_output_channel
+from edgeir.passes.quantization.weight_zero_rules import WeightZero
 from edgeir.rewrite import Match, Rewriter, RewriteRule, anything, op
 
 MOST_TERMS = 1 << 15
@@ -279,4 +280,4 @@ def _computed_zero(node: Node) -> Value | None:
     return None if zero is None or zero.is_constant else zero
 
 
-INTEGER_RULES: tuple[RewriteRule, ...] = (ToInteger(), DequantizeSum(), ComputedZero())
+INTEGER_RULES: tuple[RewriteRule, ...] = (ToInteger(), DequantizeSum(), WeightZero(), ComputedZero())

@@ -161,6 +161,8 @@ def test_pairs_share_a_byte() -> None:
     assert packed.dtype == np.int8 and packed.shape == (3, 1)
     low, high = packed.view(np.uint8) & 15, packed.view(np.uint8) >> 4
     np.testing.assert_array_equal(np.concatenate([low, high], 1), array.view(np.uint8) & 15)
+    # The last of an odd number has a byte of its own.
+    np.testing.assert_array_equal(pack_pairs(array, 0).view(np.uint8), [[0x38, 0xF7], [0x00, 0x05]])
 
 
 def test_a_weight_that_something_else_reads_is_not_taken() -> None:

@@ -79,3 +79,12 @@ def test_a_config_outside_the_space_is_refused() -> None:
     for config in ({"rows": 1}, {"rows": 99, "vectors": 1}, {"rows": 1, "vectors": 1, "other": 2}):
         with pytest.raises(EdgeIRError):
             IntegerMatmul().apply(task, config, target)
+
+
+def test_one_row_of_a_large_matrix_stores_little_padding() -> None:
+    """1000 columns are 62.5 vectors: panels of 7 of them end in half a vector of zeros, panels of 8 in 24 columns."""
+    target = lookup("x86-64-v4+avx512vnni").with_cores(1)
+    graph, _ = product_network(BASE | {"shape": (1, 1280, 1000), "epilogue": False})
+    task = lower_node(next(node for node in graph.nodes if node.op == "matmul_integer"), "kernel").task
+    vectors = int(IntegerMatmul().default(task, target)["vectors"])
+    assert vectors > 1 and 63 % vectors == 0
