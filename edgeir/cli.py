@@ -33,7 +33,11 @@ _err = Console(stderr=True)
 
 OnOption = Annotated[
     str | None,
-    typer.Option("--on", help="Another device: qemu-aarch64[:CPU], rpc://host:port/key, or a device's folder."),
+    typer.Option(
+        "--on",
+        help="Another device: qemu-aarch64[:CPU], an emulated device's folder, rpc://HOST:PORT/KEY, "
+        "or tracker://HOST:PORT/KEY.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 

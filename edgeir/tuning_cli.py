@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +35,7 @@ records_app = typer.Typer(help="Measurements that tuning made.", no_args_is_help
 
 
 def tune(
-    model: Annotated[Path, typer.Argument(help="ONNX file or IR text.")],
+    model: Annotated[Path, typer.Argument(help="ONNX file or IR text; an artifact does not hold its model.")],
     target: Annotated[
         str, typer.Option("--target", "-t", help="Preset, LLVM triple with +features, or host.")
     ] = "host",
@@ -45,7 +46,9 @@ def tune(
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Time for this run.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that kernels use.")] = 1,
-    device: Annotated[str, typer.Option(help="local, rpc://HOST:PORT, or rpc://HOST:PORT/KEY at a tracker.")] = "local",
+    device: Annotated[
+        str, typer.Option(help="local, a server (rpc://HOST:PORT or rpc://HOST:PORT/KEY), or tracker://HOST:PORT/KEY.")
+    ] = "local",
     devices: Annotated[int, typer.Option(min=1, help="Devices of a tracker to use at the same time.")] = 1,
     records: RecordsOption = None,
     seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
@@ -58,9 +61,18 @@ def tune(
         *(model, target, parse_shapes(shape), passes, trials, minutes, threads, device, records, seed),
         runners=devices,
     )
+    started = time.monotonic()
+
+    def left() -> str:
+        """What is left of the limits."""
+        seconds = None if minutes is None else max(0.0, 60 * minutes - (time.monotonic() - started))
+        count = None if trials is None else max(0, trials - running[0].trials)
+        parts = [None if count is None else f"{count} trials", None if seconds is None else clock(seconds)]
+        return " and ".join(part for part in parts if part) + " left"
+
     with Live(console=_err, refresh_per_second=4, transient=as_json) as live:
         running: list[Tuner] = []
-        report = tune(options, running.append, lambda _: live.update(progress_table(running[0])))
+        report = tune(options, running.append, lambda _: live.update(progress_table(running[0], left())))
     if as_json:
         sys.stdout.write(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
         return
@@ -71,8 +83,13 @@ def tune(
     _say(f"passes: {report.passes}")
 
 
-def progress_table(tuner: Tuner) -> Table:
-    """The kernels that take the most time: best so far, gain, trials, what is still expected."""
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def progress_table(tuner: Tuner, left: str = "") -> Table:
+    """The kernels that take the most time: best so far, gain, trials, what is still expected; what is left below."""
     table = Table("kernel", "calls", "share", "best", "gain", "trials", "failed", "expected", title="tuning")
     total = tuner.seconds or 1.0
     ranked: list[Progress] = sorted(tuner.progress, key=lambda item: -item.seconds)
@@ -86,6 +103,8 @@ def progress_table(tuner: Tuner) -> Table:
     if len(ranked) > SHOWN:
         table.add_row(f"{len(ranked) - SHOWN} more", *[""] * 7)
     table.caption = f"{tuner.trials} trials, {_ms(tuner.default_seconds)} → {_ms(tuner.seconds)}"
+    if left:
+        table.caption += f", {left}"
     return table
 
 
@@ -179,7 +198,9 @@ def serve(
     """Serve this machine as a device over TVM's RPC, until interrupted."""
     from edgeir.commands.devices import start_server
 
-    _run_server(lambda: start_server(host, port, key, tracker), host, "device")
+    _run_server(
+        lambda: start_server(host, port, key, tracker), host, "device at rpc://{address}" + f"/{key}" * bool(key)
+    )
 
 
 def tracker(
@@ -189,7 +210,7 @@ def tracker(
     """Run a tracker, at which devices register, until interrupted."""
     from edgeir.commands.devices import start_tracker
 
-    _run_server(lambda: start_tracker(host, port), host, "tracker")
+    _run_server(lambda: start_tracker(host, port), host, "tracker at {address}")
 
 
 def list_devices(
@@ -218,13 +239,13 @@ def register(app: typer.Typer, device_app: typer.Typer) -> None:
     device_app.command("list")(list_devices)
 
 
-def _run_server(start: Callable[[], Any], host: str, kind: str) -> None:
+def _run_server(start: Callable[[], Any], host: str, text: str) -> None:
     from edgeir.commands.devices import serve_forever, warning
 
     server = start()
-    if text := warning(host, server.port):
-        _err.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
-    _say(f"{kind} at rpc://{host}:{server.port}")
+    if danger := warning(host, server.port):
+        _err.print(f"warning: {danger}", style="yellow", markup=False, soft_wrap=True)
+    _say(text.format(address=f"{host}:{server.port}"))
     sys.stdout.flush()
     serve_forever(server)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import time
 from typing import Any
 
@@ -51,9 +52,32 @@ def start_server(host: str, port: int, key: str, tracker: str | None) -> Any:
     if tracker is not None and not key:
         raise EdgeIRError("a device at a tracker needs a key", where="--key")
     try:
-        return rpc.Server(host, port, port + 100, key=key, tracker_addr=address, silent=True)
+        return rpc.Server(
+            *(host, port, port + 100),
+            key=key,
+            tracker_addr=address,
+            silent=True,
+            server_init_callback=outlive_sessions,
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise EdgeIRError("the server could not be started", where=f"{host}:{port}", got=str(error)) from error
+
+
+def outlive_sessions() -> None:
+    """In the server's process: code that crashes ends its session; TVM's server (0.27) would serve nobody after it."""
+    from tvm.rpc import server
+
+    serve = server._serving
+
+    def serving(sock: Any, *arguments: Any) -> None:
+        folder = os.getcwd()
+        try:
+            serve(sock, *arguments)
+        except RuntimeError:
+            os.chdir(folder)
+            sock.close()
+
+    server._serving = serving
 
 
 def start_tracker(host: str, port: int) -> Any:

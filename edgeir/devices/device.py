@@ -40,12 +40,12 @@ def device_named(text: str) -> Device:
 
     Args:
         text: `qemu-aarch64`, `qemu-aarch64:CPU` with one of qemu's CPUs, the folder of an emulated device, or
-            `rpc://host:port/key`.
+            `rpc://HOST:PORT[/KEY]` (a server) or `tracker://HOST:PORT/KEY` (one of a tracker's devices).
 
     Raises:
         EdgeIRError: it names none, or the emulated device is not set up.
     """
-    if text.startswith("rpc://"):
+    if text.startswith(("rpc://", "tracker://")):
         return RemoteDevice.parse(text)
     kind, _, cpu = text.partition(":")
     if kind == "qemu-aarch64":
@@ -55,7 +55,8 @@ def device_named(text: str) -> Device:
     raise EdgeIRError(
         "There is no such device.",
         where="--on",
-        expected="qemu-aarch64, qemu-aarch64:CPU, an emulated device's folder, or rpc://host:port/key",
+        expected="qemu-aarch64, qemu-aarch64:CPU, an emulated device's folder, rpc://HOST:PORT[/KEY], "
+        "or tracker://HOST:PORT/KEY",
         got=text,
     )
 

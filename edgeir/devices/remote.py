@@ -7,10 +7,10 @@ trust, or bound to the loopback address behind an SSH tunnel.
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -22,7 +22,10 @@ from edgeir.runtime.inputs import checked_inputs
 from edgeir.runtime.threads import checked_threads
 from edgeir.targets import architecture_of
 from edgeir.targets.host import parse_cpuinfo
+from edgeir.targets.rpc_address import RpcAddress
 from edgeir.targets.systems import system_of
+
+_TRACKER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -30,37 +33,26 @@ class RemoteDevice:
     """A device behind an RPC server.
 
     Attributes:
-        host, port: of the server.
-        key: the server's key; "" matches a server without one.
+        address: of the server, or of the tracker that hands out one.
         timeout: seconds after which the server ends a session.
     """
 
-    host: str
-    port: int
-    key: str = ""
+    address: RpcAddress
     timeout: int = 900
 
     @staticmethod
     def parse(text: str) -> RemoteDevice:
-        """`rpc://host:port/key` → the device. Nothing is connected yet.
+        """`rpc://HOST:PORT[/KEY]` or `tracker://HOST:PORT/KEY` → the device. Nothing is connected yet.
 
         Raises:
             EdgeIRError: the text has another form.
         """
-        try:
-            parts = urlsplit(text)
-            host, port, path = parts.hostname, parts.port, parts.path
-        except ValueError:
-            host, port, path = None, None, ""
-        if not host or not port:
-            raise EdgeIRError("not a device", where="--on", expected="rpc://host:port/key", got=text)
-        return RemoteDevice(host, port, path.removeprefix("/"))
+        return RemoteDevice(RpcAddress.parse(text, "--on"))
 
     @property
     def name(self) -> str:
-        """`rpc://host:port/key`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"rpc://{host}:{self.port}/{self.key}"
+        """The text that `parse` reads."""
+        return str(self.address)
 
     def run(self, artifact: Artifact, inputs: Mapping[str, Any], threads: int | None = None) -> dict[str, np.ndarray]:
         """Upload an artifact's library and run it once; see `Device.run`."""
@@ -98,14 +90,23 @@ class RemoteDevice:
     def _connect(self) -> Any:
         from tvm import rpc
 
+        address = self.address
         try:
-            return rpc.connect(self.host, self.port, self.key, session_timeout=self.timeout)
+            if address.is_tracker:
+                # TVM asks an address where nobody listens for a minute, and waits for a key that nobody has for ever.
+                socket.create_connection((address.host, address.port), _TRACKER_SECONDS).close()
+                tracker = rpc.connect_tracker(address.host, address.port)
+                keys = {str(item["key"]).removeprefix("server:") for item in tracker.summary()["server_info"]}
+                if address.key not in keys:
+                    raise ValueError(f"the tracker has {', '.join(sorted(keys)) or 'no devices'}")
+                return tracker.request(address.key, session_timeout=self.timeout)
+            return rpc.connect(address.host, address.port, address.key, session_timeout=self.timeout)
         except Exception as error:
             raise EdgeIRError(
                 "The device cannot be reached.",
                 where=self.name,
                 got=_last_line(error),
-                hint="start its server: python -m tvm.exec.rpc_server --host ADDRESS --port PORT --key KEY",
+                hint="start its server there: edgeir device serve, or python -m tvm.exec.rpc_server",
             ) from error
 
     def _machine(self, session: Any) -> Machine:

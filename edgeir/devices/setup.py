@@ -1,7 +1,8 @@
-"""Setting up an emulated aarch64 device: TVM's runtime for aarch64, and a C++ runner linked to it.
+"""Setting up an emulated aarch64 device: TVM's runtime for aarch64, and C++ programs linked to it.
 
-The device is a folder: `libtvm_runtime.so` and `libtvm_ffi.so` out of the wheels for aarch64 of the versions that are
-installed here, `runner`, and `device.json`. qemu's user mode runs it, with the C library of Debian's cross compiler.
+The device is a folder: `libtvm_runtime.so`, `libtvm_runtime_extra.so` and `libtvm_ffi.so` out of the wheels for aarch64
+of the versions that are installed here, `runner` (runs an artifact), and `device.json`; the first use of the RPC server
+compiles it into the folder too. qemu's user mode runs it, with the C library of Debian's cross compiler.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from edgeir.errors import EdgeIRError
 from edgeir.runtime.library import installed_versions, tvm_runtime
 
 DESCRIPTION = "device.json"
-RUNNER = "runner"
+RUNNER, SERVER = "runner", "server"
 FORMAT = "edgeir-device"
 EMULATOR = "qemu-aarch64"
 SYSROOT = Path("/usr/aarch64-linux-gnu")
 _COMPILER = "aarch64-linux-gnu-g++"
 _PROGRAMS = {EMULATOR: "qemu-user", _COMPILER: "g++-aarch64-linux-gnu"}
-_LIBRARIES = {"apache-tvm": "tvm/lib/libtvm_runtime.so", "apache-tvm-ffi": "tvm_ffi/lib/libtvm_ffi.so"}
+_LIBRARIES = {
+    "apache-tvm": ("tvm/lib/libtvm_runtime.so", "tvm/lib/libtvm_runtime_extra.so"),
+    "apache-tvm-ffi": ("tvm_ffi/lib/libtvm_ffi.so",),
+}
 _PACKAGE_OF = {"tvm": "apache-tvm", "tvm_ffi": "apache-tvm-ffi"}
 
 
@@ -43,14 +47,14 @@ def missing_packages() -> list[str]:
 
 
 def description() -> dict[str, str]:
-    """What `device.json` of a device that is up to date holds: versions, and the hash of the runner's source."""
+    """What `device.json` of a device that is up to date holds: versions, libraries, the hash of the runner's source."""
     versions = installed_versions()
-    source = _runner_source().encode()
     return {
         "format": FORMAT,
         "architecture": "aarch64",
         **{key: versions.get(key, "") for key in _PACKAGE_OF},
-        "runner_sha256": hashlib.sha256(source).hexdigest(),
+        "libraries": " ".join(Path(member).name for members in _LIBRARIES.values() for member in members),
+        "runner_sha256": _hash(RUNNER),
     }
 
 
@@ -79,8 +83,8 @@ def set_up(folder: Path | None = None, *, install: bool = False) -> Path:
         fresh = Path(workplace) / "new"
         fresh.mkdir()
         for key, package in _PACKAGE_OF.items():
-            _extract_library(package, wanted[key], Path(workplace), fresh)
-        _compile_runner(fresh)
+            _extract_libraries(package, wanted[key], Path(workplace), fresh)
+        _compile(RUNNER, fresh, fresh / RUNNER)
         (fresh / DESCRIPTION).write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         try:
             if folder.exists():
@@ -125,7 +129,7 @@ def _require_packages(install: bool) -> None:
         )
 
 
-def _extract_library(package: str, version: str, workplace: Path, fresh: Path) -> None:
+def _extract_libraries(package: str, version: str, workplace: Path, fresh: Path) -> None:
     if not version:
         raise EdgeIRError("A package is not installed here.", expected=package, hint=f"pip install {package}")
     wheels = workplace / package
@@ -143,36 +147,70 @@ def _extract_library(package: str, version: str, workplace: Path, fresh: Path) -
         ],
         f"the aarch64 wheel of {package} could not be downloaded",
     )
-    member = _LIBRARIES[package]
+    members = _LIBRARIES[package]
     try:
         (wheel,) = wheels.glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            (fresh / Path(member).name).write_bytes(archive.read(member))
+            for member in members:
+                (fresh / Path(member).name).write_bytes(archive.read(member))
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise EdgeIRError(
-            "A wheel does not hold TVM's library.", where=f"{package} {version}", expected=member, got=str(error)
+            "A wheel does not hold TVM's libraries.",
+            where=f"{package} {version}",
+            expected=", ".join(members),
+            got=str(error),
         ) from error
 
 
-def _runner_source() -> str:
-    return (importlib.resources.files("edgeir.devices") / "runner" / "runner.cc").read_text(encoding="utf-8")
+def _source(program: str) -> str:
+    return (importlib.resources.files("edgeir.devices") / "runner" / f"{program}.cc").read_text(encoding="utf-8")
 
 
-def _compile_runner(fresh: Path) -> None:
+def _hash(program: str) -> str:
+    return hashlib.sha256(_source(program).encode()).hexdigest()
+
+
+def server_program(folder: Path) -> Path:
+    """The RPC server of a device, which is compiled unless it is there and up to date.
+
+    Raises:
+        EdgeIRError: the device is older than this version, or the compiler is missing or fails.
+    """
+    about, wanted = read_description(folder), description()
+    if about != wanted:
+        raise EdgeIRError(
+            "The emulated device is not up to date.",
+            where=str(folder),
+            hint="edgeir device emulate aarch64 sets it up anew",
+        )
+    program = folder / f"{SERVER}-{_hash(SERVER)[:16]}"
+    if not program.exists():
+        _require_packages(False)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as workplace:
+            _compile(SERVER, folder, Path(workplace) / SERVER)
+            # Another process may do the same; whoever comes last wins.
+            os.replace(Path(workplace) / SERVER, program)
+    return program
+
+
+def _compile(program: str, libraries: Path, output: Path) -> None:
+    """Compiles a program against the libraries in a folder, which it finds beside itself."""
     tvm_runtime()  # says what is missing where tvm_ffi is
     from tvm_ffi.libinfo import find_dlpack_include_path, find_include_path
 
+    # Nothing of these libraries is named in the sources: they register what the programs ask for.
+    linked = ("-ltvm_runtime",) if program == RUNNER else ("-ltvm_runtime_extra", "-ltvm_runtime")
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "runner.cc"
-        source.write_text(_runner_source(), encoding="utf-8")
+        source = Path(folder) / f"{program}.cc"
+        source.write_text(_source(program), encoding="utf-8")
         _step(
             [
-                *(_COMPILER, "-std=c++17", "-O2", str(source), "-o", str(fresh / RUNNER)),
+                # Kernels take the time, not these programs.
+                *(_COMPILER, "-std=c++17", "-O1", str(source), "-o", str(output)),
                 *(f"-I{path}" for path in dict.fromkeys((find_include_path(), find_dlpack_include_path()))),
-                # Nothing of libtvm_runtime is named in the source: it registers what the executable asks for.
-                *(f"-L{fresh}", "-Wl,--no-as-needed", "-ltvm_runtime", "-ltvm_ffi", "-Wl,-rpath,$ORIGIN"),
+                *(f"-L{libraries}", "-Wl,--no-as-needed", *linked, "-ltvm_ffi", "-Wl,-rpath,$ORIGIN"),
             ],
-            "the runner could not be compiled",
+            f"the {program} could not be compiled",
         )
 
 

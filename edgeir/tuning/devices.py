@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import dataclass
+import socket
 from typing import Any
 
 import tvm
 from tvm import rpc
 
-from edgeir.errors import EdgeIRError
+from edgeir.targets.rpc_address import RpcAddress
 
-SESSION_SECONDS = 60
-_REMOTE = re.compile(r"rpc://(?P<host>[^:/]+|\[[^\]]+\]):(?P<port>\d+)(?:/(?P<key>[\w.\-]+))?\Z")
+SESSION_SECONDS = 60.0
+TRACKER_SECONDS = 10.0
+LOCAL = "local"
 
 
 class DeviceError(Exception):
     """The device did not answer: nothing is known about the candidate."""
 
 
-@dataclass(frozen=True)
-class DeviceAddress:
-    """A device.
+def parse_device(text: str) -> RpcAddress | None:
+    """Reads `local` (None), `rpc://HOST:PORT[/KEY]` (a server) or `tracker://HOST:PORT/KEY` (devices of a tracker).
 
-    Attributes:
-        host, port: of the server or tracker; "" and 0 for this machine.
-        key: what the device is called at the tracker; "" for a server that is addressed directly.
+    Raises:
+        EdgeIRError: it is none of these.
     """
-
-    host: str = ""
-    port: int = 0
-    key: str = ""
-
-    @staticmethod
-    def parse(text: str) -> DeviceAddress:
-        """Reads `local`, `rpc://HOST:PORT` (a server) or `rpc://HOST:PORT/KEY` (devices of a tracker).
-
-        Raises:
-            EdgeIRError: it is none of these.
-        """
-        if text == "local":
-            return DeviceAddress()
-        matched = _REMOTE.match(text)
-        if matched is None or not 0 < int(matched["port"]) < 65536:
-            raise EdgeIRError("not a device", where="--device", expected="local or rpc://HOST:PORT[/KEY]", got=text)
-        return DeviceAddress(matched["host"].strip("[]"), int(matched["port"]), matched["key"] or "")
+    return None if text == LOCAL else RpcAddress.parse(text, "--device", LOCAL)
 
 
 class Device:
@@ -78,20 +59,43 @@ class Device:
         return module
 
 
-def open_device(text: str) -> Device:
+def open_device(text: str, seconds: float = SESSION_SECONDS) -> Device:
     """Opens a device by its address.
+
+    Args:
+        text: as `parse_device` reads it.
+        seconds: after which a server ends the session; no more than a candidate's time limit, so that a server on which
+            one hangs is free for the next.
 
     Raises:
         EdgeIRError: not an address.
         DeviceError: nobody answers.
     """
-    address = DeviceAddress.parse(text)
-    if not address.host:
+    address = parse_device(text)
+    if address is None:
         return Device(None)
+    limit = max(1, int(min(seconds, SESSION_SECONDS)))
     try:
-        if address.key:
-            tracker = rpc.connect_tracker(address.host, address.port)
-            return Device(tracker.request(address.key, session_timeout=SESSION_SECONDS))
-        return Device(rpc.connect(address.host, address.port, session_timeout=SESSION_SECONDS))
+        if address.is_tracker:
+            return Device(_tracker(address).request(address.key, session_timeout=limit))
+        return Device(rpc.connect(address.host, address.port, address.key, session_timeout=limit))
     except Exception as error:  # Refused connections, timeouts and mismatched keys have no common type.
         raise DeviceError(f"{text}: {error}") from error
+
+
+def has_free_device(text: str) -> bool:
+    """Whether a device is a tracker's, and the tracker has one that nobody uses."""
+    address = parse_device(text)
+    if address is None or not address.is_tracker:
+        return False
+    try:
+        queue = _tracker(address).summary()["queue_info"]
+    except Exception:  # As above; without a tracker there is no other device.
+        return False
+    return queue.get(address.key, {}).get("free", 0) > 0
+
+
+def _tracker(address: RpcAddress) -> Any:
+    # TVM asks an address where nobody listens for a minute.
+    socket.create_connection((address.host, address.port), TRACKER_SECONDS).close()
+    return rpc.connect_tracker(address.host, address.port)

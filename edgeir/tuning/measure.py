@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 from edgeir.schedules.template import Config
+from edgeir.tuning.devices import LOCAL, has_free_device
 from edgeir.tuning.record import Record, config_text
 from edgeir.tuning.tasks import KernelTask
 from edgeir.tuning.worker_process import WorkerProcess
@@ -66,7 +67,7 @@ class ProcessMeasurer:
     Args:
         threads: threads that kernels use.
         builders: processes that build; as many as there are cores beside those that kernels run on, if None.
-        device: as `DeviceAddress.parse` reads it.
+        device: as `parse_device` reads it.
         runners: processes that run; more than one only for several devices behind a tracker.
         extra: further templates, `module:attribute`.
         run_seconds, build_seconds: time limits.
@@ -76,13 +77,13 @@ class ProcessMeasurer:
         self,
         threads: int = 1,
         builders: int | None = None,
-        device: str = "local",
+        device: str = LOCAL,
         runners: int = 1,
         extra: Sequence[str] = (),
         run_seconds: float | None = None,
         build_seconds: float = BUILD_SECONDS,
     ) -> None:
-        local = device == "local"
+        local = device == LOCAL
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         timed = cores[-threads:] if local else []
         others = [core for core in cores if core not in timed] or cores
@@ -170,6 +171,7 @@ class ProcessMeasurer:
                     "folder": job.folder,
                     "yardstick": self._defaults[task.context.hash],
                     "device": self._device,
+                    "seconds": self._run_seconds,
                 }
                 worker.send(message, self._run_seconds)
 
@@ -184,12 +186,18 @@ class ProcessMeasurer:
         if built and not answer["error"]:
             to_run.append(job)
             return
-        if answer["error"] == "device" and job.attempts < DEVICE_ATTEMPTS:
-            # The device may be gone; a tracker hands out another one.
+        if not built and self._is_worth_another_device(job, answer["error"]):
             to_run.append(job)
             return
         shutil.rmtree(job.folder, ignore_errors=True)
         batch.store(job, answer)
+
+    def _is_worth_another_device(self, job: _Job, error: str) -> bool:
+        """Whether a failure may be the device's: it may be gone, and a tracker hands out another one."""
+        if error == "device":
+            return job.attempts < DEVICE_ATTEMPTS
+        # A device without power does not say so. A candidate that hangs takes the time of two, not of more.
+        return error == "timeout" and job.attempts < 2 and has_free_device(self._device)
 
 
 class _Batch:

@@ -70,7 +70,7 @@ class Runner:
         self._device: Device | None = None
 
     def handle(self, message: dict[str, Any]) -> dict[str, Any]:
-        """`problem`, `folder`, `yardstick` (folder or None), `device` → seconds, `error`, `detail`."""
+        """`problem`, `folder`, `yardstick` (folder or None), `device`, `seconds` (limit) → times, `error`, `detail`."""
         try:
             return self.measure(message)
         except DeviceError as error:
@@ -89,7 +89,7 @@ class Runner:
         """Checks and times one candidate."""
         prepared = self._prepare(message["problem"])
         if self._device is None:
-            self._device = open_device(message["device"])
+            self._device = open_device(message["device"], message["seconds"])
         candidate = self._load(prepared, message["folder"])
         candidate.run()
         results = {

@@ -163,7 +163,7 @@ class Search:
         mates = [other for other in others if other.template == parent.template and other.key != parent.key]
         if mates and self._random.random() < 0.3:
             mate = self._random.choice(mates).config
-            config = {knob: self._random.choice([value, mate[knob]]) for knob, value in config.items()}
+            config = {knob: self._random.choice([value, mate[knob]]) for knob, value in sorted(config.items())}
         for _ in range(1 if self._random.random() < 0.7 else 2):
             knob = self._random.choice(sorted(space))
             values = list(space[knob])

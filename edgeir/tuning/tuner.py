@@ -104,8 +104,7 @@ class Tuner:
         self.store, self._measurer, self._batch = store, measurer, batch
         self.model = CostModel(seed)
         if strategy == "model":
-            own = {task.context.hash for task in tasks}
-            transfer(self.model, store, own)
+            transfer(self.model, store, tasks)
         tunable = [task for task in tasks if task.size > 1]
         self.progress = [Progress(task, Search(task, seed, strategy, self.model)) for task in tunable]
         for item in self.progress:
@@ -178,18 +177,24 @@ class Tuner:
         self.store.add([record])
 
 
-def transfer(model: CostModel, store: RecordStore, own: set[str]) -> int:
-    """Teaches the model what the store knows of other kernels and targets; returns how many records.
+def transfer(model: CostModel, store: RecordStore, tasks: Sequence[KernelTask]) -> int:
+    """Teaches the model what the store knows of other kernels and targets, the most similar first.
 
     Args:
         model: the model.
         store: the records.
-        own: hashes of contexts to leave out.
+        tasks: the kernels that it will rank; what is known of these themselves is left out.
+
+    Returns:
+        How many records were taken, at most `TRANSFERRED`.
     """
     taken = 0
-    for context, count in store.contexts():
-        if context.hash in own or not context.problem or taken >= TRANSFERRED:
-            continue
+    own = {task.context.hash for task in tasks}
+    others = [(context, count) for context, count in store.contexts() if context.hash not in own and context.problem]
+    # `sorted` keeps the order of hashes among equals, so that the same store teaches the same.
+    for context, count in sorted(others, key=lambda item: -similarity(item[0], tasks)):
+        if taken >= TRANSFERRED:
+            break
         try:
             task = _task_of(context)
         except EdgeIRError:
@@ -202,6 +207,29 @@ def transfer(model: CostModel, store: RecordStore, own: set[str]) -> int:
             model.add(context.kernel, rows, [record.ratio for record in records])
             taken += len(records)
     return taken
+
+
+def similarity(context: Context, tasks: Sequence[KernelTask]) -> float:
+    """How much records of a kernel and machine tell about the most similar of some tasks: 0 to 3.
+
+    One each for the same target and for the same anchor operator, and the share of equal operators.
+    """
+    operators = _operators(context)
+    best = 0.0
+    for task in tasks:
+        ours = _operators(task.context)
+        same_anchor = bool(operators) and bool(ours) and operators[0] == ours[0]
+        common = len(set(operators) & set(ours)) / max(1, len(set(operators) | set(ours)))
+        same_target = dict(context.target) == dict(task.context.target)
+        best = max(best, float(same_anchor) + float(same_target) + common)
+    return best
+
+
+def _operators(context: Context) -> tuple[str, ...]:
+    """The operators that a kernel's text names, the anchor first."""
+    lines = [line for line in context.kernel.split("\n") if " = " in line]
+    lines.sort(key=lambda line: not line.endswith(" anchor"))
+    return tuple(line.split(" = ", 1)[1].split("(", 1)[0] for line in lines)
 
 
 def _task_of(context: Context) -> KernelTask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import signal
@@ -36,7 +37,19 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def import_tvm() -> None:
+    """Imports TVM without torch, which TVM imports where it is installed: it takes longer than all the rest."""
+    if "torch" in sys.modules:
+        return
+    sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        importlib.import_module("tvm")
+    finally:
+        del sys.modules["torch"]
+
+
 def _handler(role: str) -> Any:
+    import_tvm()
     if role == "build":
         from edgeir.tuning.build_candidate import Builder
 

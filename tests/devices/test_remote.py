@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,16 +70,44 @@ def test_another_key_and_another_port_are_told(server: str, tmp_path: Path) -> N
         assert caught.value.where == name
 
 
-def test_names_of_devices() -> None:
-    assert RemoteDevice.parse("rpc://10.0.0.7:9090/pi4") == RemoteDevice("10.0.0.7", 9090, "pi4")
-    assert RemoteDevice.parse("rpc://board.local:9090") == RemoteDevice("board.local", 9090, "")
-    assert RemoteDevice.parse("rpc://[::1]:9090/key").name == "rpc://[::1]:9090/key"
+@pytest.mark.parametrize("name", ["rpc://10.0.0.7:9090/pi4", "rpc://[::1]:9090", "tracker://10.0.0.7:9190/pi4"])
+def test_names_of_devices(name: str) -> None:
+    device = device_named(name)
+    assert isinstance(device, RemoteDevice)
+    assert device.name == name
 
 
-@pytest.mark.parametrize("text", ["rpc://", "rpc://host", "rpc://host:port/key", "rpc://:9090/key", "rpc://h:99999/k"])
+@pytest.mark.parametrize("text", ["rpc://", "rpc://host", "rpc://host:port/key", "tracker://h:9190", "rpc://h:99999/k"])
 def test_malformed_names_are_refused(text: str) -> None:
-    with pytest.raises(EdgeIRError, match="rpc://host:port/key"):
+    with pytest.raises(EdgeIRError, match="rpc://HOST:PORT"):
         device_named(text)
+
+
+def test_a_tracker_hands_out_a_device(tmp_path: Path) -> None:
+    from edgeir.commands.devices import start_server, start_tracker, tracker_rows
+
+    artifact = edgeir.compile(network(), "host", output=tmp_path / "net")
+    tracker = start_tracker("127.0.0.1", 9500)
+    place = f"127.0.0.1:{tracker.port}"
+    running = start_server("127.0.0.1", 9600, "board", place)
+    try:
+        until = time.monotonic() + 60
+        while not any(row["free"] for row in tracker_rows(place)):
+            assert time.monotonic() < until, "the device did not register"
+            time.sleep(0.1)
+        for _ in range(2):
+            assert verify_on(device_named(f"tracker://{place}/board"), artifact.path).passed
+        with pytest.raises(EdgeIRError, match="cannot be reached") as caught:
+            verify_on(device_named(f"tracker://{place}/other"), artifact.path)
+        assert "the tracker has board" in str(caught.value)
+        # The same text with the other scheme names a server, which a tracker is not.
+        with pytest.raises(EdgeIRError, match="cannot be reached"):
+            verify_on(device_named(f"rpc://{place}/board"), artifact.path)
+    finally:
+        for server in (running, tracker):
+            server.terminate()
+    with pytest.raises(EdgeIRError, match="cannot be reached"):
+        verify_on(device_named(f"tracker://{place}/board"), artifact.path)
 
 
 @pytest.mark.parametrize("text", ["", "pi", "qemu-arm", "/nowhere"])
@@ -90,16 +119,19 @@ def test_unknown_devices_are_refused(text: str) -> None:
 def test_code_that_dies_there_is_a_sentence(tmp_path: Path) -> None:
     if host().architecture != "x86_64" or "avx512_fp16" in cpu_features():
         pytest.skip("needs an x86 CPU without arithmetic on 16-bit floats")
-    from tvm import rpc
+    from edgeir.commands.devices import start_server
 
     builder = Builder("half")
     x = builder.input("x", "float16[64]")
     graph = builder.outputs(y=builder.relu(builder.add(builder.mul(x, x), x)))
     artifact = edgeir.compile(graph, "x86-64-v4+avx512fp16", output=tmp_path / "half")
-    # TVM's server stops when a session dies, so this one is not shared. It cannot tell its CPU's features.
-    running = rpc.Server(host="127.0.0.1", port=9400, port_end=9500, key="board", silent=True)
+    running = start_server("127.0.0.1", 9400, "board", None)
     try:
-        with pytest.raises(ArtifactError, match="The device ended the session"):
-            verify_on(device_named(f"rpc://127.0.0.1:{running.port}/board"), artifact.path)
+        device = device_named(f"rpc://127.0.0.1:{running.port}/board")
+        # The server cannot tell its CPU's features. It serves the next client all the same.
+        for _ in range(2):
+            with pytest.raises(ArtifactError, match="The device ended the session"):
+                verify_on(device, artifact.path)
+        assert verify_on(device, edgeir.compile(network(), "host", output=tmp_path / "net").path).passed
     finally:
         running.terminate()

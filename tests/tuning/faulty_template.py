@@ -16,6 +16,9 @@ from edgeir.targets.target import Target
 
 FAULTS = ("none", "crash", "hang", "wrong", "crash_in_kernel", "hang_in_kernel")
 
+SLOW = "slow"
+"""Right, but takes a second: not in the space, for tests that look in meanwhile."""
+
 
 class Faulty:
     """As the first matching template, with a fault. The `number` has no meaning but to make many configurations."""
@@ -42,15 +45,20 @@ class Faulty:
             return template.apply(task, template.default(task, target), target)
         placeholders, outputs = task.build()
         shape = task.outputs[0].shape
-        result: Any = te.compute(shape, lambda *i: outputs[0](*i) + _spoiler(str(config["fault"])), name="spoiled")
+        result: Any = te.compute(shape, lambda *i: outputs[0](*i) + _spoiler(str(config["fault"]), i), name="spoiled")
         arguments: list[Any] = [*placeholders, result]
         function: Any = te.create_prim_func(arguments)
         return Kernel(function.with_attr("global_symbol", task.name))
 
 
-def _spoiler(fault: str) -> Any:
+def _spoiler(fault: str, index: Sequence[Any]) -> Any:
     if fault == "wrong":
         return tirx.const(0.25, "float32")
+    if fault == SLOW:
+        # `usleep` returns 0.
+        first: Any = tirx.all(*(i == 0 for i in index))
+        slept = tirx.call_extern("int32", "usleep", tirx.const(1_000_000, "int32")).astype("float32")
+        return tirx.if_then_else(first, slept, tirx.const(0.0, "float32"))
     # Functions of the C library: one ends the process, the other waits for a signal that never comes.
     return tirx.call_extern("float32", "abort" if fault == "crash_in_kernel" else "pause")
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+import signal
+import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +23,14 @@ from edgeir.tuning.measure import Candidate, ProcessMeasurer
 from edgeir.tuning.records import RecordStore
 from edgeir.tuning.tasks import KernelTask, kernel_tasks
 from edgeir.tuning.tuner import Tuner
-from tests.tuning.faulty_template import FAULTS
+from tests.tuning.faulty_template import FAULTS, SLOW
 from tests.tuning.small_network import small_network
 
 EXTRA = ("tests.tuning.faulty_template:FAULTY",)
 
 
-def tasks(extra: tuple[str, ...] = ()) -> list[KernelTask]:
-    target = lookup("host").with_cores(1)
+def tasks(extra: tuple[str, ...] = (), machine: str = "host") -> list[KernelTask]:
+    target = lookup(machine).with_cores(1)
     graph = small_network()
     default_pipeline(target).run(graph, PassContext(target=target))
     return kernel_tasks(graph, target, extra)
@@ -113,24 +120,91 @@ def test_tuning_over_rpc_on_loopback_and_a_device_that_is_gone(tmp_path: Path) -
     assert [record.error for record in records] == ["device"]
 
 
-@pytest.mark.slow
-def test_a_device_that_disappears_is_replaced_by_another_of_the_tracker(tmp_path: Path) -> None:
+def test_a_device_outlives_candidates_that_crash() -> None:
+    from edgeir.commands.devices import start_server
+
+    task = tasks(EXTRA)[0]
+    server = start_server("127.0.0.1", 9400, "board", None)
+    faults = ("none", "crash_in_kernel", "wrong", "none")
+    candidates = [Candidate("faulty", {"fault": fault, "number": i}) for i, fault in enumerate(faults)]
+    try:
+        with ProcessMeasurer(device=f"rpc://127.0.0.1:{server.port}/board", extra=EXTRA) as measurer:
+            records = measurer.measure(task, candidates)
+    finally:
+        server.terminate()
+    # Through RPC, a device that died and a candidate that killed its session look alike.
+    assert [record.error for record in records] == ["", "device", "wrong", ""]
+
+
+@contextmanager
+def two_devices() -> Iterator[tuple[str, list[Any]]]:
+    """A tracker's devices by name, and their servers."""
     from edgeir.commands.devices import start_server, start_tracker, tracker_rows
 
-    task = tasks()[1]
-    tracker = start_tracker("127.0.0.1", 9190)
-    place = f"127.0.0.1:{tracker.port}"
-    servers = [start_server("127.0.0.1", 9400 + 200 * i, "board", place) for i in range(2)]
+    running = [start_tracker("127.0.0.1", 9190)]
+    place = f"127.0.0.1:{running[0].port}"
     try:
-        until = time.monotonic() + 20
+        running += [start_server("127.0.0.1", 9400 + 200 * i, "board", place) for i in range(2)]
+        until = time.monotonic() + 60
         while tracker_rows(place) != [{"key": "board", "devices": 2, "free": 2, "waiting": 0}]:
             assert time.monotonic() < until, "the devices did not register"
             time.sleep(0.2)
-        with ProcessMeasurer(device=f"rpc://{place}/board") as measurer:
-            assert not measurer.measure(task, [Candidate(*task.default)])[0].error
-            servers[0].terminate()
-            errors = [measurer.measure(task, [Candidate(*task.default)])[0].error for _ in range(3)]
-            assert errors == ["", "", ""]
+        yield f"tracker://{place}/board", running[1:]
     finally:
-        for server in (*servers, tracker):
+        for server in running:
             server.terminate()
+
+
+def process_of(server: Any) -> int:
+    return server.proc._proc.pid
+
+
+def session_of(server: Any) -> int | None:
+    """The process of the session that a server serves; None while it serves nobody."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # Number, name in parentheses, state, the parent's number.
+            if int(status.read_text().rpartition(")")[2].split()[1]) == process_of(server):
+                return int(status.parent.name)
+    return None
+
+
+def mapped_kernels(session: int) -> set[str]:
+    """The candidates that a session has loaded: their files are removed at once."""
+    lines = Path(f"/proc/{session}/maps").read_text().splitlines()
+    return {line.split()[-2] for line in lines if line.endswith(".so (deleted)")}
+
+
+def end(server: Any) -> None:
+    server.terminate()
+
+
+def freeze(server: Any) -> None:
+    """As a board without power: its connections stay open, and nobody answers."""
+    for process in (process_of(server), session_of(server)):
+        assert process is not None
+        os.kill(process, signal.SIGSTOP)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("lose", [end, pytest.param(freeze, marks=pytest.mark.slow)])
+def test_a_device_lost_during_a_measurement_is_replaced_by_another_of_the_tracker(lose: Callable[[Any], None]) -> None:
+    task = tasks(EXTRA)[0]
+    slow = Candidate("faulty", {"fault": SLOW, "number": 0})
+    with two_devices() as (name, servers), ProcessMeasurer(device=name, extra=EXTRA, run_seconds=20) as measurer:
+        assert not measurer.measure(task, [Candidate(*task.default)])[0].error
+        (lost,) = [server for server in servers if session_of(server) is not None]
+        (other,) = [server for server in servers if server is not lost]
+        session = session_of(lost)
+        assert session is not None
+        before = mapped_kernels(session)
+        with ThreadPoolExecutor() as pool:
+            running = pool.submit(measurer.measure, task, [slow])
+            while mapped_kernels(session) == before:
+                assert not running.done()
+                time.sleep(0.02)
+            # The candidate is loaded there, and takes a second and more.
+            assert not running.done()
+            lose(lost)
+            assert [record.error for record in running.result(120)] == [""]
+        assert session_of(other) is not None

@@ -23,7 +23,8 @@ from edgeir.ir import save_graph
 from edgeir.lowering.build import build, default_scheduler
 from edgeir.runtime import Session, verify
 from edgeir.targets import lookup
-from edgeir.tuning.devices import DeviceAddress
+from edgeir.targets.rpc_address import RpcAddress
+from edgeir.tuning.devices import parse_device
 from edgeir.tuning.record import Record
 from edgeir.tuning.recorded import RecordedScheduler
 from edgeir.tuning.records import RecordStore
@@ -113,18 +114,25 @@ def test_listing_records_loads_no_compiler(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "here", "rpc://", "rpc://host", "rpc://host:0", "rpc://host:99999", "rpc://a:b/c"]
-)
+@pytest.mark.parametrize("text", ["", "here", "LOCAL", "rpc://host", "tracker://host:9190"])
 def test_what_is_no_device_is_refused(text: str) -> None:
-    with pytest.raises(EdgeIRError, match="not a device"):
-        DeviceAddress.parse(text)
+    with pytest.raises(EdgeIRError, match="not a device") as caught:
+        parse_device(text)
+    assert caught.value.where == "--device" and "local" in str(caught.value.expected)
+
+
+@pytest.mark.parametrize("command", ["tune", "run", "verify"])
+def test_the_help_names_the_forms_of_addresses(command: str) -> None:
+    # A wide terminal, and no colours.
+    environment = {"COLUMNS": "300", "TERMINAL_WIDTH": "300", "NO_COLOR": "1", "TERM": "dumb"}
+    result = CliRunner().invoke(app, [command, "--help"], env=environment)
+    assert result.exit_code == 0, result.exception
+    assert "rpc://HOST:PORT/KEY" in result.output and "tracker://HOST:PORT/KEY" in result.output
 
 
 def test_device_addresses() -> None:
-    assert DeviceAddress.parse("local") == DeviceAddress()
-    assert DeviceAddress.parse("rpc://10.0.0.2:9190/pi4") == DeviceAddress("10.0.0.2", 9190, "pi4")
-    assert DeviceAddress.parse("rpc://[::1]:9190") == DeviceAddress("::1", 9190)
+    assert parse_device("local") is None
+    assert parse_device("tracker://10.0.0.2:9190/pi4") == RpcAddress("10.0.0.2", 9190, "pi4", is_tracker=True)
     assert parse_address("localhost:9190") == ("localhost", 9190)
     assert warning("127.0.0.1", 1) is None and is_loopback("::1") and is_loopback("localhost")
     assert "controls this machine" in (warning("0.0.0.0", 9090) or "")
