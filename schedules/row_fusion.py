@@ -100,9 +100,7 @@ def _place_rows(schedule: AnySchedule, output: str, axes: list[int], lanes: int,
     return rows
 
 
-def _finish(
-    schedule: AnySchedule, block: Any, depth: int, target: Target, cycles: float, knobs: StageKnobs
-) -> None:
+def _finish(schedule: AnySchedule, block: Any, depth: int, target: Target, cycles: float, knobs: StageKnobs) -> None:
     """Vectorises one block below its first `depth` loops, and spreads it over the cores if it stands alone."""
     if analysis.is_reduction(schedule.get(block)):
         loops.reduce_vectors(schedule, block, depth, target, cycles, knobs)

@@ -49,6 +49,13 @@ def quantize(
     equalize: Annotated[
         bool, typer.Option("--equalize", help="Make channels between layers equally large first.")
     ] = False,
+    compensate: Annotated[
+        bool | None,
+        typer.Option(
+            "--compensate/--no-compensate",
+            help="Round weights so that their errors make up for each other on the samples; on below 8 bits.",
+        ),
+    ] = None,
     correct_bias: Annotated[
         bool, typer.Option("--correct-bias", help="Make up for the mean error of rounded weights.")
     ] = False,
@@ -80,6 +87,7 @@ def quantize(
         symmetric=symmetric,
         skip=tuple(skip or ()),
         equalize=equalize,
+        compensate=compensate,
         correct_bias=correct_bias,
         max_drop=max_drop,
         dynamic=dynamic,

@@ -25,7 +25,8 @@ from edgeir.passes.quantization.calibration import check_samples, executor
 from edgeir.passes.quantization.placement import INTEGER_ANCHORS
 from edgeir.passmanager import Pass, PassContext, register_pass
 
-_ROUNDERS = {"dequantize": "quantize", "log_dequantize": "log_quantize"}
+ROUNDERS = {"dequantize": "quantize", "log_dequantize": "log_quantize"}
+"""What decodes → what encodes."""
 
 
 @register_pass
@@ -62,7 +63,7 @@ class CorrectBias(Pass):
                 raise EdgeIRError("the error of a layer's weights is infinite or NaN", where=str(node))
             if not context.permit(self.name, node):
                 break
-            _add_bias(graph, node, error)
+            add_to_bias(graph, node, error)
         graph.remove_unused_constants()
 
 
@@ -71,16 +72,39 @@ def rounding_error(node: Node) -> np.ndarray | None:
     if node.op not in INTEGER_ANCHORS:
         return None
     decoder = node.input(1).producer
-    if decoder is None or decoder.op not in _ROUNDERS:
+    if decoder is None or decoder.op not in ROUNDERS:
         return None
     rounder = decoder.input(0).producer
-    if rounder is None or rounder.op != _ROUNDERS[decoder.op] or not rounder.input(0).is_constant:
+    if rounder is None or rounder.op != ROUNDERS[decoder.op] or not rounder.input(0).is_constant:
         return None
     weights = rounder.input(0).data
     constants: list[np.ndarray | None] = [value.data for value in rounder.present_inputs]
     codes = evaluate_node(rounder, constants)[0]
     values = evaluate_node(decoder, [codes, *(value.data for value in decoder.present_inputs[1:])])[0]
     return (weights.astype(np.float64) - values.astype(np.float64)).astype(weights.dtype)
+
+
+def added_per_channel(node: Node) -> np.ndarray:
+    """What is added to each channel of a layer's result, where `add_to_bias` puts it; float64, zeros for nothing."""
+    if node.op != "matmul":
+        bias = bias_of(node)
+        return bias.data.astype(np.float64) if bias is not None and bias.is_constant else np.zeros(_channels(node))
+    found = _added_constant(node)
+    # One that varies along other axes, too, has no single number for a channel: it counts as nothing.
+    if found is None or found[2].size != _channels(node):
+        return np.zeros(_channels(node))
+    return found[2].astype(np.float64).reshape(-1)
+
+
+def _added_constant(node: Node) -> tuple[Node, int, np.ndarray] | None:
+    """The only reader of a product, if it adds a constant for each channel: reader, position, constant."""
+    users = node.output.users
+    if len(users) != 1 or users[0].op != "add" or node.output.is_output:
+        return None
+    index = next((i for i, value in enumerate(users[0].present_inputs) if value.is_constant), None)
+    if index is None or users[0].input(index).data.shape[-1:] != (_channels(node),):
+        return None
+    return users[0], index, users[0].input(index).data
 
 
 def _channels(node: Node) -> int:
@@ -110,7 +134,8 @@ def _probe(graph: Graph, layers: list[Node]) -> Graph:
     return copy
 
 
-def _add_bias(graph: Graph, node: Node, error: np.ndarray) -> None:
+def add_to_bias(graph: Graph, node: Node, error: np.ndarray) -> None:
+    """Adds one number for each output channel to a layer's result; nothing where its bias is computed."""
     dtype = numpy_dtype(node.input(0).type.dtype)
     if node.op != "matmul":
         bias = bias_of(node)
@@ -121,15 +146,12 @@ def _add_bias(graph: Graph, node: Node, error: np.ndarray) -> None:
         value = graph.add_constant((old + error).astype(dtype), name)
         graph.set_inputs(node, [node.input(0), node.input(1), value])
         return
-    users = node.output.users
-    if len(users) == 1 and users[0].op == "add" and not node.output.is_output:
-        reader = users[0]
-        index = next((i for i, value in enumerate(reader.present_inputs) if value.is_constant), None)
-        if index is not None and reader.input(index).data.shape[-1:] == error.shape:
-            old = reader.input(index)
-            total = (old.data.astype(np.float64) + error).astype(old.data.dtype)
-            graph.set_input(reader, index, graph.add_constant(total, f"{old.name}_corrected"))
-            return
+    found = _added_constant(node)
+    if found is not None:
+        reader, index, old = found
+        total = (old.astype(np.float64) + error).astype(old.dtype)
+        graph.set_input(reader, index, graph.add_constant(total, f"{reader.input(index).name}_corrected"))
+        return
     value = node.output
     uses = value.uses
     names = [name for name, output in zip(graph.output_names, graph.outputs, strict=True) if output is value]

@@ -9,9 +9,10 @@ becomes
     %v = dequantize(int8 weights, scales, zero) : float32[8, 3, 3, 3]
     %y = conv(%d, %v, %b) {…} : float32[1, 8, 8, 8]
 
-by the passes `equalize-cross-layer`, `insert-qdq`, `quantize-weights` and `correct-bias`. With `max-drop`, layers are
-ranked by measured harm, and the worst return to a higher precision (from 4 bits to 8, from 8 to float) until the metric
-is at most that much below the float network's.
+by the passes `equalize-cross-layer`, `insert-qdq`, `quantize-weights`, `compensate-rounding` and `correct-bias`.
+
+With `max-drop`, layers are ranked by measured harm, and the worst return to a higher precision (from 4 bits to 8, from
+8 to float) until the metric is at most that much below the float network's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from edgeir.errors import EdgeIRError
 from edgeir.ir import Graph
 from edgeir.passes.folding.fold_constants import FoldConstants
 from edgeir.passes.quantization.calibration import Arrays, check_samples, executor
+from edgeir.passes.quantization.compensate_rounding import CompensateRounding
 from edgeir.passes.quantization.correct_bias import CorrectBias
 from edgeir.passes.quantization.equalize_cross_layer import EqualizeCrossLayer
 from edgeir.passes.quantization.insert_qdq import Activations, InsertQdq
@@ -53,6 +55,8 @@ class Quantize(Pass):
         observer, placement, activations, activation_bits, symmetric: see `insert-qdq`.
         per_channel, trainable: see `quantize-weights`.
         equalize: whether `equalize-cross-layer` goes first.
+        compensate: whether weights are rounded jointly, on calibration samples (`compensate-rounding`). `auto`: below 8
+            bits, unless `trainable`.
         correct_bias: whether biases make up for the mean error of rounded weights.
         max_drop: the most points that the metric may lose; None for no limit. The metric is the service `metric` of the
             context; without one it is the percentage of rows with the float network's largest element for outputs of
@@ -71,6 +75,7 @@ class Quantize(Pass):
     per_channel: bool = True
     trainable: bool = False
     equalize: bool = False
+    compensate: Literal["auto", "yes", "no"] = "auto"
     correct_bias: bool = False
     max_drop: float | None = None
     skip: tuple[str, ...] = ()
@@ -106,10 +111,17 @@ class Quantize(Pass):
         for bits in higher:
             others = [name for other, names in higher.items() if other != bits for name in names]
             self._weights(bits, "linear", (*skip, *others)).run(graph, context)
+        if self._compensates:
+            CompensateRounding().run(graph, context)
         if self.correct_bias:
+            # Of layers that are compensated nothing is left to correct.
             CorrectBias().run(graph, context)
-            if not self.trainable:
-                FoldConstants().run(graph, context)
+        if (self._compensates or self.correct_bias) and not self.trainable:
+            FoldConstants().run(graph, context)
+
+    @property
+    def _compensates(self) -> bool:
+        return self.compensate == "yes" or (self.compensate == "auto" and self.bits < 8 and not self.trainable)
 
     def _activations(self, skip: tuple[str, ...]) -> InsertQdq:
         return InsertQdq(
@@ -126,7 +138,7 @@ class Quantize(Pass):
             scheme=scheme,
             bits=bits,
             per_channel=self.per_channel,
-            trainable=self.trainable or self.correct_bias,
+            trainable=self.trainable or self.correct_bias or self._compensates,
             only_integer=True,
             skip=skip,
         )
@@ -141,20 +153,36 @@ class Quantize(Pass):
         least = metric(float_run) - self.max_drop
         ladder = [self.bits, 8, FLOAT] if self.bits < 8 else [self.bits, FLOAT]
         variants = {}
+        quiet = PassContext(target=context.target, calibration=samples, services=context.services)
         for bits in ladder[:-1]:
             variants[bits] = graph.copy()
             scheme = self.scheme if bits == self.bits else "linear"
-            quiet = PassContext(target=context.target, calibration=samples, services=context.services)
             self._activations(self.skip).run(variants[bits], quiet)
-            # As constants, which the switched network chooses between.
-            replace(self._weights(bits, scheme, self.skip), trainable=False).run(variants[bits], quiet)
+            weights = self._weights(bits, scheme, self.skip)
+            if self._compensates:
+                weights.run(variants[bits], quiet)
+                # Whether earlier layers are rounded is not known yet.
+                CompensateRounding(fit=False).run(variants[bits], quiet)
+                FoldConstants().run(variants[bits], quiet)
+            else:
+                # As constants, which the switched network chooses between.
+                replace(weights, trainable=False).run(variants[bits], quiet)
         network = SwitchedNetwork(graph, variants, self.placement, self.skip, execute)
+
+        def holds(precisions: Mapping[str, int]) -> bool:
+            if not self._compensates:
+                return metric(network.run(precisions)) >= least
+            # What a layer's weights make up for depends on the others' precision.
+            tried = graph.copy()
+            self._apply(tried, quiet, precisions)
+            return metric(execute(tried)) >= least
+
         precisions = dict.fromkeys(network.layers, ladder[0])
         for lower, upper in pairwise(ladder):
-            if metric(network.run(precisions)) >= least:
+            if holds(precisions):
                 break
             order = [harm.layer for harm in rank_layers(network, lower, samples, references)]
-            raised = _fewest(order, upper, precisions, lambda p: metric(network.run(p)) >= least)
+            raised = _fewest(order, upper, precisions, holds)
             precisions |= dict.fromkeys(order[:raised], upper)
         return precisions
 

@@ -78,7 +78,7 @@ class QuantizeWeights(Pass):
             weights = node.input(1)
             axis = output_axis(node)
             pair = input_axis(node) if self._pairs(context.target) else None
-            floor = self._least_scales(node, axis)
+            floor = least_scales(node, axis, self.per_channel)
             key = (weights, axis, pair, None if floor is None else floor.tobytes())
             if key not in stored:
                 stored[key] = self._store(graph, node, axis, pair, floor)
@@ -100,19 +100,6 @@ class QuantizeWeights(Pass):
         if self.pairs != "auto" or self.scheme != "linear" or self.bits < 8:
             return self.pairs == "yes"
         return sums_saturate(target)
-
-    def _least_scales(self, node: Node, axis: int) -> np.ndarray | None:
-        """The scales below which a convolution's bias would not fit the integer sums; None if there is no bias."""
-        bias, data = node.inputs[2] if len(node.inputs) > 2 else None, node.input(0).producer
-        if bias is None or not bias.is_constant or data is None or data.op != "dequantize" or node.op != "conv":
-            return None
-        scale = data.input(1)
-        if not scale.is_constant or scale.data.size != 1:
-            return None
-        least = np.abs(bias.data.astype(np.float64)) / (float(scale.data.reshape(())) * _ACCUMULATOR)
-        shape = [1] * node.input(1).type.rank
-        shape[axis] = -1
-        return least.reshape(shape) if self.per_channel else least.max(initial=0.0).reshape([1] * len(shape))
 
     def _store(self, graph: Graph, node: Node, axis: int, pair: int | None, floor: np.ndarray | None) -> Value:
         weights = node.input(1)
@@ -144,6 +131,20 @@ class QuantizeWeights(Pass):
         return graph.add_node("dequantize", (codes, scale, zero), **options).output
 
 
+def least_scales(node: Node, axis: int, per_channel: bool) -> np.ndarray | None:
+    """The scales below which a convolution's bias would not fit the integer sums; None if there is no bias."""
+    bias, data = node.inputs[2] if len(node.inputs) > 2 else None, node.input(0).producer
+    if bias is None or not bias.is_constant or data is None or data.op != "dequantize" or node.op != "conv":
+        return None
+    scale = data.input(1)
+    if not scale.is_constant or scale.data.size != 1:
+        return None
+    least = np.abs(bias.data.astype(np.float64)) / (float(scale.data.reshape(())) * _ACCUMULATOR)
+    shape = [1] * node.input(1).type.rank
+    shape[axis] = -1
+    return least.reshape(shape) if per_channel else least.max(initial=0.0).reshape([1] * len(shape))
+
+
 def output_axis(node: Node) -> int:
     """The axis of the weights along which output channels lie (those of one group for `conv_transpose`)."""
     if node.op == "conv":
@@ -159,7 +160,7 @@ def input_axis(node: Node) -> int | None:
         return None
     rank = node.input(1).type.rank
     axis = 1 if node.op == "conv" else rank - (1 if node.attributes["transpose_b"] else 2)
-    return axis if node.input(1).data.shape[axis] > 1 else None
+    return axis if node.input(1).type.static_shape[axis] > 1 else None
 
 
 def sums_saturate(target: Any) -> bool:

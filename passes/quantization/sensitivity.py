@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeir.ir import Builder, Graph, Node, TensorType, Value
+from edgeir.ir.dtype import numpy_dtype
+from edgeir.passes.folding.channels import channel_axis
 from edgeir.passes.quantization.calibration import Arrays, Execute
+from edgeir.passes.quantization.correct_bias import added_per_channel
 from edgeir.passes.quantization.placement import Placement, plan
 
 FLOAT = 0
@@ -66,6 +69,7 @@ class SwitchedNetwork:
         self._switches: dict[tuple[int, str], str] = {}
         self._switch_activations(graph)
         self._switch_weights(graph, quantized)
+        self._switch_biases(graph, quantized)
         graph.remove_unused_constants()
         self._run = execute(graph)
 
@@ -107,6 +111,40 @@ class SwitchedNetwork:
             chosen = Builder(graph, before=reader).where(self._switch(graph, FLOAT, name), rounded, value)
             for node, index in uses:
                 graph.set_input(node, index, chosen)
+
+    def _switch_biases(self, graph: Graph, quantized: Mapping[int, Graph]) -> None:
+        """Where biases make up for rounded weights, each is added with those weights only."""
+        first = next(iter(quantized))
+        for name in self.layers:
+            own = added_per_channel(self._layer(name))
+            added = {bits: self._added(other, name) - own for bits, other in quantized.items()}
+            if not any(change.any() for change in added.values()):
+                continue
+            value = graph.value(name)
+            uses, node = value.uses, value.producer
+            assert node is not None
+            following = min((user for user, _ in uses), key=lambda user: user._order, default=None)
+            b = Builder(graph, before=following)
+            shape = (-1, *(1,) * (value.type.rank - 1 - channel_axis(node)))
+            dtype = numpy_dtype(value.type.dtype)
+            # The graph is made of the first variant, whose biases are corrected already.
+            total = b.constant((-added[first]).reshape(shape).astype(dtype))
+            for bits, change in added.items():
+                if (bits, name) in self._switches:
+                    with_change = b.add(total, b.constant(change.reshape(shape).astype(dtype)))
+                    total = b.where(graph.value(self._switches[bits, name]), with_change, total)
+            result = b.add(value, total)
+            for user, index in uses:
+                graph.set_input(user, index, result)
+            if value.is_output:
+                outputs = zip(graph.output_names, graph.outputs, strict=True)
+                graph.set_outputs([(key, result if output is value else output) for key, output in outputs])
+
+    @staticmethod
+    def _added(graph: Graph, name: str) -> np.ndarray:
+        node = graph.value(name).producer
+        assert node is not None
+        return added_per_channel(node)
 
     def _switch_weights(self, graph: Graph, quantized: Mapping[int, Graph]) -> None:
         for name in self.layers:
