@@ -125,7 +125,7 @@ def list_records(records: RecordsOption = None, as_json: JsonOption = False) -> 
             rows.append(
                 {
                     "context": context.hash[:12],
-                    "kernel": _operators(context.kernel),
+                    "kernel": "+".join(context.operators)[:40],
                     "triple": str(context.target.get("triple", "")),
                     "threads": context.threads,
                     "records": number,
@@ -254,12 +254,6 @@ def _store(path: Path | None) -> Any:
     from edgeir.tuning.records import RecordStore
 
     return RecordStore(path)
-
-
-def _operators(kernel: str) -> str:
-    """The operators that a kernel's text names."""
-    names = [line.split(" = ", 1)[1].split("(", 1)[0] for line in kernel.split("\n") if " = " in line]
-    return "+".join(names)[:40]
 
 
 def _say(text: str) -> None:

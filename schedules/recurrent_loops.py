@@ -24,6 +24,7 @@ from tvm.script.ir_builder import tirx as T
 from edgeir.schedules.recurrent_cells import activate
 from edgeir.schedules.recurrent_panels import Panels
 from edgeir.schedules.recurrent_problem import GateFunction, Recurrence
+from edgeir.schedules.sparse_arguments import whole
 from edgeir.schedules.tir_types import AnyBuffer, Expression
 
 
@@ -130,7 +131,7 @@ class _Part:
         """A vector that begins at an index."""
         *outer, last = index
         if self.tile.lanes > 1:
-            last = tirx.Ramp(_whole(last), _whole(1), _whole(self.tile.lanes))
+            last = tirx.Ramp(whole(last), whole(1), whole(self.tile.lanes))
         return tirx.BufferLoad(buffer, [*outer, last])
 
     def element(self, buffer: AnyBuffer, *index: Any) -> Expression:
@@ -141,12 +142,12 @@ class _Part:
         """Stores a vector at an index."""
         *outer, last = index
         if self.tile.lanes > 1:
-            last = tirx.Ramp(_whole(last), _whole(1), _whole(self.tile.lanes))
+            last = tirx.Ramp(whole(last), whole(1), whole(self.tile.lanes))
         T.buffer_store(buffer, value, [*outer, last])
 
     def spread(self, value: Expression) -> Expression:
         """A vector of one value."""
-        return tirx.Broadcast(value, _whole(self.tile.lanes)) if self.tile.lanes > 1 else value
+        return tirx.Broadcast(value, whole(self.tile.lanes)) if self.tile.lanes > 1 else value
 
     def zeros(self) -> Expression:
         """A vector of zeros."""
@@ -364,7 +365,3 @@ class _Part:
         self.gate(self.functions[0], sums, v)
         self.store(self.states[0], self.load(sums, v), self.next + place)
         self.hand_on(place, row, unit)
-
-
-def _whole(value: Any) -> Any:
-    return tirx.IntImm("int32", value) if isinstance(value, int) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 
 from edgeir.errors import EdgeIRError
@@ -49,6 +50,14 @@ class RpcAddress:
                 return found
         expected = f"{others}, {FORMS}" if others else FORMS
         raise EdgeIRError("not a device", where=where, expected=expected, got=text)
+
+    def check_listening(self, seconds: float = 10.0) -> None:
+        """Connects once: TVM asks an address where nobody listens for a minute.
+
+        Raises:
+            OSError: nobody answers within that time.
+        """
+        socket.create_connection((self.host, self.port), seconds).close()
 
     def __str__(self) -> str:
         """The text that `parse` reads."""

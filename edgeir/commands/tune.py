@@ -107,15 +107,17 @@ def tune(
         raise EdgeIRError("too many threads", where="--threads", expected=f"at most {cores}", got=options.threads)
     target = lookup(options.target).with_cores(options.threads)
     graph = imported(options)
-    end = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    limit = None if options.minutes is None else 60 * options.minutes
+    end = None if limit is None else time.monotonic() + limit
     default = default_pipeline(target) if options.passes is None else Pipeline(options.passes)
     measurer = ProcessMeasurer(options.threads, device=options.device, runners=options.runners)
     with RecordStore(options.records) as store, measurer:
         pipeline = default
         if local and options.passes is None:
-            seconds = SEARCH_SECONDS if end is None else SEARCH_SHARE * 60 * (options.minutes or 0.0)
+            seconds = SEARCH_SECONDS if limit is None else SEARCH_SHARE * limit
             pipeline = fastest_pipeline(graph, target, store, measurer, seconds)
-        tasks = kernel_tasks(_run(pipeline, graph, target), target)
+        chosen = _run(pipeline, graph, target)
+        tasks = kernel_tasks(chosen, target)
         tuner = Tuner(tasks, store, measurer, options.seed, options.strategy)
         if on_start is not None:
             on_start(tuner)
@@ -123,9 +125,8 @@ def tune(
     with RecordStore(options.records) as store:
         measured, untuned = None, None
         if local:
-            scheduler = RecordedScheduler(store, target)
-            tuned = build(_run(pipeline, graph, target), target, scheduler=scheduler)
-            plain = build(_run(default, graph, target), target)
+            tuned = build(chosen, target, scheduler=RecordedScheduler(store, target))
+            plain = build(chosen if pipeline == default else _run(default, graph, target), target)
             measured, untuned = model_seconds(graph, [tuned, plain], target.cores)
     rows = tuple(
         {
@@ -150,13 +151,6 @@ def imported(options: TuneOptions) -> Graph:
     return graph
 
 
-def optimized(options: TuneOptions, target: Target) -> Graph:
-    """The graph after its passes, with static shapes."""
-    return _run(
-        default_pipeline(target) if options.passes is None else Pipeline(options.passes), imported(options), target
-    )
-
-
 def fastest_pipeline(
     graph: Graph, target: Target, store: RecordStore, measurer: Measurer, seconds: float = SEARCH_SECONDS
 ) -> Pipeline:
@@ -176,13 +170,12 @@ def fastest_pipeline(
         except MeasurementError:
             # Kernels may fail to be timed on a busy machine; the next run tries again.
             return default
-        measured = (1.0, 1.0)
+        found_seconds, default_seconds = 1.0, 1.0
         if found != default:
             scheduler = RecordedScheduler(store, target)
             models = [build(_run(item, graph, target), target, scheduler=scheduler) for item in (found, default)]
-            first, second = model_seconds(graph, models, target.cores)
-            measured = (first, second)
-        store.add([pipeline_record(graph, target, str(found), *measured)])
+            found_seconds, default_seconds = model_seconds(graph, models, target.cores)
+        store.add([pipeline_record(graph, target, str(found), found_seconds, default_seconds)])
     recorded = recorded_passes(store, graph, target)
     return default if recorded is None else Pipeline(recorded)
 

@@ -7,7 +7,6 @@ trust, or bound to the loopback address behind an SSH tunnel.
 from __future__ import annotations
 
 import hashlib
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +23,6 @@ from edgeir.targets import architecture_of
 from edgeir.targets.host import parse_cpuinfo
 from edgeir.targets.rpc_address import RpcAddress
 from edgeir.targets.systems import system_of
-
-_TRACKER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -93,8 +90,8 @@ class RemoteDevice:
         address = self.address
         try:
             if address.is_tracker:
-                # TVM asks an address where nobody listens for a minute, and waits for a key that nobody has for ever.
-                socket.create_connection((address.host, address.port), _TRACKER_SECONDS).close()
+                # TVM waits for a key that nobody has for ever.
+                address.check_listening()
                 tracker = rpc.connect_tracker(address.host, address.port)
                 keys = {str(item["key"]).removeprefix("server:") for item in tracker.summary()["server_info"]}
                 if address.key not in keys:

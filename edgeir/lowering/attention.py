@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from edgeir.ir.graph import Node, Value
 from edgeir.lowering import te
 from edgeir.lowering.compute.apply import apply
 from edgeir.lowering.compute.registry import Call, physical
+from edgeir.lowering.region import Region
 from edgeir.ops.attention import AttentionChain, find_attention
 from edgeir.schedules.attention_problem import Attention, AttentionStages
 
@@ -19,23 +20,22 @@ MakeCall = Callable[[Node, dict[Value, te.Tensor]], Call]
 """A node applied to tensors."""
 
 
-def attention(
-    nodes: Sequence[Node], inputs: Sequence[Value], outputs: Sequence[Value], layout: Layout, make_call: MakeCall
-) -> Attention | None:
-    """The attention that nodes compute, or None where they compute anything else.
+def attention(region: Region, layout: Layout, make_call: MakeCall) -> Attention | None:
+    """The attention that the nodes of a kernel compute, or None where they compute anything else.
 
     Args:
-        nodes: the nodes of a kernel, in order.
-        inputs: what they read from outside, in the order of the placeholders.
-        outputs: what they hand out.
+        region: the nodes; its inputs are in the order of the placeholders.
         layout: lays out the computation by definition.
         make_call: applies a node.
     """
-    softmax = next((node for node in nodes if node.op == "softmax"), None)
-    chain = None if softmax is None else find_attention(softmax)
-    if chain is None or not set(chain.nodes) <= set(nodes) or len(outputs) != 1 or any(v.type.layout for v in inputs):
+    if region.anchor is None or region.anchor.op != "softmax":
         return None
-    result = outputs[0]
+    chain = find_attention(region.anchor)
+    if chain is None or not set(chain.nodes) <= set(region.nodes) or len(region.outputs) != 1:
+        return None
+    if any(value.type.layout for value in region.inputs):
+        return None
+    result = region.outputs[0]
     order = tuple(range(result.type.rank))
     if result is not chain.product.output:
         reader = result.producer
@@ -50,17 +50,15 @@ def attention(
     columns = physical(chain.product.output.type)[-1]
     return Attention(
         tuple(batch), queries, keys, depth, columns, bool(chain.guard), order,
-        lambda: _stages(chain, nodes, inputs, layout, make_call),
+        lambda: _stages(chain, region, layout, make_call),
     )  # fmt: skip
 
 
-def _stages(
-    chain: AttentionChain, nodes: Sequence[Node], inputs: Sequence[Value], layout: Layout, make_call: MakeCall
-) -> AttentionStages:
+def _stages(chain: AttentionChain, region: Region, layout: Layout, make_call: MakeCall) -> AttentionStages:
     placeholders, outputs = layout()
-    tensors: dict[Value, te.Tensor] = dict(zip(inputs, placeholders, strict=True))
+    tensors: dict[Value, te.Tensor] = dict(zip(region.inputs, placeholders, strict=True))
     scores = te.placeholder(physical(chain.scores.output.type), "float32", name="scores")
-    for node in nodes:
+    for node in region.nodes:
         if node is chain.scores:
             tensors[node.output] = scores
         elif (node not in chain.nodes or node in chain.logits) and all(

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeir.ir.graph import Node, Value
+from edgeir.ops.integer import ZERO_POINTS
 from edgeir.schedules.task import Integers, ZeroInput
-
-ZEROS = {"conv_integer": (3, 4), "matmul_integer": (2, 3)}
-"""Integer anchors: the positions of the left and the right zero point among their operands."""
 
 PAIR_LIMIT = 128
 """255·(|w0| + |w1|) ≤ 32767 up to this sum: two products of x86's `pmaddubsw` then fit 16 bits."""
@@ -43,13 +41,13 @@ def integer_constants(anchor: Node | None, constant: Callable[[Value], np.ndarra
         anchor: the anchor.
         constant: the array of a value that is constant, else None.
     """
-    if anchor is None or anchor.op not in ZEROS:
+    if anchor is None or anchor.op not in ZERO_POINTS:
         return None
     right = constant(anchor.input(1))
     if right is None:
         return None
     zeros = []
-    for position in ZEROS[anchor.op]:
+    for position in ZERO_POINTS[anchor.op]:
         value = anchor.inputs[position] if position < len(anchor.inputs) else None
         zeros.append(np.zeros((), np.int32) if value is None else constant(value))
     left_zero, right_zero = zeros
@@ -89,7 +87,7 @@ def product_zeros(anchor: Node | None, operands: Sequence[Value]) -> tuple[int |
         return None
     found: list[int | ZeroInput] = []
     place = 2
-    for position in ZEROS[anchor.op]:
+    for position in ZERO_POINTS[anchor.op]:
         value = anchor.inputs[position] if position < len(anchor.inputs) else None
         if value is None:
             found.append(0)

@@ -8,17 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeir.errors import EdgeIRError
 from edgeir.ir.dtype import bits
-from edgeir.ir.graph import Graph, Node, Value
-from edgeir.ir.op import Pattern
+from edgeir.ir.graph import Node, Value
 from edgeir.ir.types import TensorType
 from edgeir.lowering import te
 from edgeir.lowering.attention import attention
 from edgeir.lowering.compute.apply import apply
 from edgeir.lowering.compute.convolution import add_bias
 from edgeir.lowering.compute.integer import add_offset, conv_sums, matmul_sums
-from edgeir.lowering.compute.recurrent import RECURRENT, recurrence
+from edgeir.lowering.compute.recurrent import recurrence
 from edgeir.lowering.compute.registry import Call, physical
 from edgeir.lowering.compute.storage import carrier
 from edgeir.lowering.compute.tables import Tables
@@ -26,6 +24,7 @@ from edgeir.lowering.compute.windows import Channels
 from edgeir.lowering.integers import IntegerConstants, integer_constants, product_zeros
 from edgeir.lowering.layouts import to_physical
 from edgeir.lowering.ranges import quantized_floats_fit
+from edgeir.lowering.region import Region, region_of
 from edgeir.lowering.sparse import weight_sparsity
 from edgeir.schedules.task import AnchorCompute, Compressed, Operand, PackedShape, Task, TensorSpec, View
 
@@ -42,27 +41,6 @@ DECODING_ANCHORS = ("conv", "matmul", "conv_integer", "matmul_integer")
 
 
 @dataclass(frozen=True)
-class Region:
-    """The nodes that become one kernel.
-
-    Attributes:
-        nodes: the nodes in order.
-        inputs: the values that they read from outside, as they know them.
-        outer: the same values in the graph that the kernel is called from.
-        outputs: the values that they hand out.
-        anchor: the node that does the heavy work, or None.
-        label: the anchor's name, or the pattern of the region.
-    """
-
-    nodes: tuple[Node, ...]
-    inputs: tuple[Value, ...]
-    outer: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    anchor: Node | None
-    label: str
-
-
-@dataclass(frozen=True)
 class Lowering:
     """A task, and where the arguments of its kernel come from.
 
@@ -73,36 +51,6 @@ class Lowering:
 
     task: Task
     sources: tuple[Value | np.ndarray, ...]
-
-
-_STRENGTH = (Pattern.OPAQUE, Pattern.REDUCTION, Pattern.INJECTIVE, Pattern.ELEMENTWISE)
-
-
-def region_of(node: Node) -> Region:
-    """The region of a `fused` node, or of any other node by itself.
-
-    Raises:
-        EdgeIRError: a fused node lacks an operand.
-    """
-    if node.op != "fused":
-        values = tuple(dict.fromkeys(v for v in node.present_inputs if not _is_scalar(v)))
-        anchored = node.definition.pattern is Pattern.ANCHOR
-        label = node.op if anchored else node.definition.pattern.value
-        return Region((node,), values, values, node.outputs, node if anchored else None, label)
-    body: Graph = node.attributes["body"]
-    nodes = tuple(body.nodes)
-    outer = node.present_inputs
-    if len(outer) != len(body.inputs):
-        raise EdgeIRError("a fused node lacks operands", where=str(node), expected=len(body.inputs), got=len(outer))
-    name = node.attributes["anchor"]
-    anchor = next((inner for inner in nodes if inner.op == name), None)
-    found = {inner.definition.pattern for inner in nodes}
-    label = name or next((p.value for p in _STRENGTH if p in found), Pattern.ELEMENTWISE.value)
-    return Region(nodes, body.inputs, outer, body.outputs, anchor, label)
-
-
-def _is_scalar(value: Value) -> bool:
-    return value.is_constant and value.data.size == 1 and not value.type.layout
 
 
 def lower_node(node: Node, name: str) -> Lowering:
@@ -174,12 +122,12 @@ def lower_node(node: Node, name: str) -> Lowering:
         if decoded is None
         else Compressed(decoded, bits(region.inputs[decoded].type.dtype), build_compressed),
         sparsity=sparsity,
-        recurrence=recurrence(heavy) if heavy is not None and heavy.op in RECURRENT else None,
-        attention=attention(
-            region.nodes, region.inputs, region.outputs, build, lambda node, tensors: _call(node, tensors, Tables())
-        )
-        if heavy is not None and heavy.op == "softmax" and not tables.arrays
-        else None,
+        recurrence=recurrence(heavy),
+        # Its formulas are made without tables.
+        # Its formulas are made without tables.
+        attention=None
+        if tables.arrays
+        else attention(region, build, lambda node, tensors: _call(node, tensors, Tables())),
         zeros=product_zeros(heavy, region.inputs),
     )
     return Lowering(task, tuple(sources))

@@ -21,6 +21,9 @@ ACTIVATIONS = frozenset({"int8", "uint8"})
 WEIGHTS = ACTIVATIONS | {"int4", "uint4"}
 """Element types of the right operand."""
 
+ZERO_POINTS = {"conv_integer": (3, 4), "matmul_integer": (2, 3)}
+"""Operator → positions of the zero points of its left and right operand."""
+
 
 def _check_zero(name: str, of: TensorType, zero: TensorType | None, channels: Dim | None = None) -> None:
     """A zero point is a scalar, or (where `channels` is given) one value per output channel, in its tensor's dtype."""

@@ -106,17 +106,18 @@ _ATTRIBUTES: dict[str, Attribute] = {
 
 State = tuple[np.ndarray, ...]
 
+GATE_COUNTS = {"lstm": 4, "gru": 3, "rnn": 1}
+"""Operator → gates, G."""
+
 
 class Recurrent(Op):
     """What the three layers share; a subclass gives the gates and one step.
 
     Class attributes:
-        gate_count: gates, G.
         function_count: activation functions per direction.
         state_count: arrays that a step hands to the next (1: h; 2: h and c).
     """
 
-    gate_count: ClassVar[int]
     function_count: ClassVar[int]
     state_count: ClassVar[int] = 1
 
@@ -137,7 +138,7 @@ class Recurrent(Op):
         hidden, count = attributes["hidden_size"], directions(attributes)
         if hidden < 1:
             raise TypeInferenceError(f"{name}: unusable hidden_size", expected="at least 1", got=hidden)
-        rows = self.gate_count * hidden
+        rows = GATE_COUNTS[self.name] * hidden
         if optional(inputs, 1) is None and size != count * rows:
             raise TypeInferenceError(
                 f"{name}: x is no product with all gates' weights", expected=count * rows, got=size
@@ -175,7 +176,7 @@ class Recurrent(Op):
         y = np.zeros((steps, count, batch, hidden), x_wide.dtype)
         last = [np.zeros((count, batch, hidden), x_wide.dtype) for _ in range(self.state_count)]
         for d in range(count):
-            weights = Weights.of(wide, d, self.gate_count)
+            weights = Weights.of(wide, d, GATE_COUNTS[self.name])
             own = x_wide if weights.w is not None else np.split(x_wide, count, axis=2)[d]
             functions = gates(attributes, d)
             starts = [optional(wide, 5), optional(wide, 6)][: self.state_count]
@@ -196,7 +197,7 @@ class Recurrent(Op):
         steps, batch, size = present(inputs, 0).shape
         size = 0 if optional(inputs, 1) is None else size
         hidden = attributes["hidden_size"]
-        return steps * batch * (size + hidden) * (directions(attributes) * self.gate_count * hidden)
+        return steps * batch * (size + hidden) * (directions(attributes) * GATE_COUNTS[self.name] * hidden)
 
 
 def _widen(array: np.ndarray) -> np.ndarray:
@@ -248,7 +249,6 @@ class LSTM(Recurrent):
     operands = ("x", "w?", "r", "b?", "sequence_lengths?", "initial_h?", "initial_c?", "peephole?")
     attributes: ClassVar = {**_ATTRIBUTES, "input_forget": Attribute(Kind.BOOL, False)}
     results = 3
-    gate_count = 4
     function_count = 3
     state_count = 2
 
@@ -275,7 +275,6 @@ class GRU(Recurrent):
     operands = ("x", "w?", "r", "b?", "sequence_lengths?", "initial_h?")
     attributes: ClassVar = {**_ATTRIBUTES, "linear_before_reset": Attribute(Kind.BOOL, False)}
     results = 2
-    gate_count = 3
     function_count = 2
 
     def step(
@@ -299,7 +298,6 @@ class RNN(Recurrent):
     operands = ("x", "w?", "r", "b?", "sequence_lengths?", "initial_h?")
     attributes: ClassVar = dict(_ATTRIBUTES)
     results = 2
-    gate_count = 1
     function_count = 1
 
     def step(

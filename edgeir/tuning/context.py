@@ -39,6 +39,22 @@ class Context:
         parts = [self.kernel, self.target, self.threads, self.versions]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
+    @functools.cached_property
+    def operators(self) -> tuple[str, ...]:
+        """The operators that the kernel's text names, in its order."""
+        return tuple(map(_operator, self._computations))
+
+    @functools.cached_property
+    def anchor(self) -> str | None:
+        """The operator that gives the kernel its schedule; the first one where none is marked."""
+        marked = (line for line in self._computations if line.endswith(" anchor"))
+        line = next(marked, next(iter(self._computations), None))
+        return None if line is None else _operator(line)
+
+    @property
+    def _computations(self) -> list[str]:
+        return [line for line in self.kernel.split("\n") if " = " in line]
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return {
@@ -62,6 +78,10 @@ class Context:
         if not all(isinstance(item, str) for item in values["versions"].values()):
             raise EdgeIRError("versions must be strings", where=where, got=values["versions"])
         return Context(values["kernel"], values["target"], values["threads"], values["versions"], values["problem"])
+
+
+def _operator(line: str) -> str:
+    return line.split(" = ", 1)[1].split("(", 1)[0]
 
 
 def target_features(target: Target) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import Any
 
 import tvm
@@ -12,7 +11,6 @@ from tvm import rpc
 from edgeir.targets.rpc_address import RpcAddress
 
 SESSION_SECONDS = 60.0
-TRACKER_SECONDS = 10.0
 LOCAL = "local"
 
 
@@ -96,6 +94,5 @@ def has_free_device(text: str) -> bool:
 
 
 def _tracker(address: RpcAddress) -> Any:
-    # TVM asks an address where nobody listens for a minute.
-    socket.create_connection((address.host, address.port), TRACKER_SECONDS).close()
+    address.check_listening()
     return rpc.connect_tracker(address.host, address.port)

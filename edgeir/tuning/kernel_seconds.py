@@ -29,13 +29,12 @@ class RecordedSeconds:
         """Seconds; None where even the default fails."""
         key = task.context.hash
         if key not in self._known:
-            records = self._store.records(task.context)
-            if _seconds(records) is None:
-                default = Candidate(*task.default)
+            seconds = _seconds(self._store.records(task.context))
+            if seconds is None:
                 for _ in range(REPEATS):
-                    self._store.add(self._measurer.measure(task, [default]))
-                records = self._store.records(task.context)
-            self._known[key] = _seconds(records)
+                    self._store.add(self._measurer.measure(task, [Candidate(*task.default)]))
+                seconds = _seconds(self._store.records(task.context))
+            self._known[key] = seconds
         return self._known[key]
 
 

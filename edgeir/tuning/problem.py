@@ -17,9 +17,11 @@ from edgeir.ir.dtype import FLOATS, numpy_dtype
 from edgeir.ir.evaluate import evaluate
 from edgeir.ir.graph import Graph, Node, Value
 from edgeir.ir.parser import parse_graph
-from edgeir.lowering.integers import HEADROOMS, ZEROS
+from edgeir.lowering.integers import HEADROOMS
+from edgeir.lowering.region import region_of
 from edgeir.lowering.sparse import SPARSE_ANCHORS, example_weight
-from edgeir.lowering.task import Lowering, lower_node, region_of
+from edgeir.lowering.task import Lowering, lower_node
+from edgeir.ops.integer import ZERO_POINTS
 from edgeir.schedules.sparse_storage import SparsePattern
 
 KERNEL = "kernel"
@@ -148,7 +150,7 @@ class Problem:
 
 def _weights(node: Node, mapping: Mapping[Value, Value]) -> tuple[tuple[str, str], ...]:
     """What the values of a node's constant weight allow: bytes in integer sums, and floats that are mostly zeros."""
-    if (node.attributes["anchor"] if node.op == "fused" else node.op) not in (*ZEROS, *SPARSE_ANCHORS):
+    if (node.attributes["anchor"] if node.op == "fused" else node.op) not in (*ZERO_POINTS, *SPARSE_ANCHORS):
         return ()
     task, region = lower_node(node, KERNEL).task, region_of(node)
     index, integers = task.anchor_operands[1], task.integers
@@ -180,7 +182,7 @@ def _floats(node: Node) -> tuple[tuple[str, str], ...]:
 
 
 def _is_integer(node: Node) -> bool:
-    return (node.attributes["anchor"] if node.op == "fused" else node.op) in ZEROS
+    return (node.attributes["anchor"] if node.op == "fused" else node.op) in ZERO_POINTS
 
 
 def _example_scales(array: np.ndarray, fit: bool) -> np.ndarray:

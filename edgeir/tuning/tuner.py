@@ -214,22 +214,15 @@ def similarity(context: Context, tasks: Sequence[KernelTask]) -> float:
 
     One each for the same target and for the same anchor operator, and the share of equal operators.
     """
-    operators = _operators(context)
+    operators = set(context.operators)
     best = 0.0
     for task in tasks:
-        ours = _operators(task.context)
-        same_anchor = bool(operators) and bool(ours) and operators[0] == ours[0]
-        common = len(set(operators) & set(ours)) / max(1, len(set(operators) | set(ours)))
-        same_target = dict(context.target) == dict(task.context.target)
+        other = task.context
+        same_anchor = context.anchor is not None and context.anchor == other.anchor
+        common = len(operators & set(other.operators)) / max(1, len(operators | set(other.operators)))
+        same_target = dict(context.target) == dict(other.target)
         best = max(best, float(same_anchor) + float(same_target) + common)
     return best
-
-
-def _operators(context: Context) -> tuple[str, ...]:
-    """The operators that a kernel's text names, the anchor first."""
-    lines = [line for line in context.kernel.split("\n") if " = " in line]
-    lines.sort(key=lambda line: not line.endswith(" anchor"))
-    return tuple(line.split(" = ", 1)[1].split("(", 1)[0] for line in lines)
 
 
 def _task_of(context: Context) -> KernelTask:

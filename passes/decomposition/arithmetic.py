@@ -19,6 +19,11 @@ class Arithmetic:
         self.dtype = dtype
         self._numbers: dict[float, Value] = {}
 
+    @classmethod
+    def single(cls, rewriter: Rewriter, dtype: str) -> Arithmetic:
+        """In an element type of floats, or in single precision where that has less."""
+        return cls(rewriter, "float32" if dtype in ("float16", "bfloat16") else dtype)
+
     def __call__(self, op: str, *operands: Value | float | None, **attributes: Any) -> Value:
         """The result of one operator."""
         values = (self.number(float(x)) if isinstance(x, int | float) else x for x in operands)

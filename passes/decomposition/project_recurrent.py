@@ -19,13 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeir.ir import Graph, Value
-from edgeir.ops.recurrent import directions
+from edgeir.ops.recurrent import GATE_COUNTS, directions
 from edgeir.passes.decomposition.arithmetic import Arithmetic
 from edgeir.passmanager import Pass, PassContext, register_pass
 from edgeir.rewrite import Match, Rewriter, RewriteRule, op
 
-_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-_NARROW = ("float16", "bfloat16")
 _WEIGHTS, _BIAS, _LENGTHS = 1, 3, 4
 
 
@@ -43,8 +41,7 @@ class ProjectRule(RewriteRule):
         """One product for all steps and directions."""
         node = match.root
         dtype = node.input(0).type.dtype
-        # The layer is defined with at least single precision inside.
-        a = Arithmetic(rewriter, "float32" if dtype in _NARROW else dtype)
+        a = Arithmetic.single(rewriter, dtype)
         operands: list[Any] = [
             value if value is None or index == _LENGTHS else a.cast(value, a.dtype)
             for index, value in enumerate(node.inputs)
@@ -52,7 +49,7 @@ class ProjectRule(RewriteRule):
         x, w = operands[0], operands[_WEIGHTS]
         steps, batch, size = x.type.shape
         hidden = node.attributes["hidden_size"]
-        rows = directions(node.attributes) * _GATES[node.op] * hidden
+        rows = directions(node.attributes) * GATE_COUNTS[node.op] * hidden
         product = a("matmul", a.reshape(x, steps * batch, size), a.reshape(w, rows, size), transpose_b=True)
         b = operands[_BIAS] if len(operands) > _BIAS else None
         if b is not None:

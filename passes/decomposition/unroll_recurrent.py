@@ -17,14 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeir.ir import Graph, Node, Value
-from edgeir.ops.recurrent import directions, gates
+from edgeir.ops.recurrent import GATE_COUNTS, directions, gates
 from edgeir.passes.decomposition.arithmetic import Arithmetic
 from edgeir.passes.decomposition.recurrent_cells import CELLS, State, Weights
 from edgeir.passmanager import Pass, PassContext, register_pass
 from edgeir.rewrite import Match, Rewriter, RewriteRule, op
-
-_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-_NARROW = ("float16", "bfloat16")
 
 FEW_STEPS = 32
 """More steps than these make more kernels than a loop over them could cost."""
@@ -50,8 +47,7 @@ class UnrollRule(RewriteRule):
         """Unrolls all directions and puts their results side by side."""
         node = match.root
         dtype = node.input(0).type.dtype
-        # The layer is defined with at least single precision inside.
-        a = Arithmetic(rewriter, "float32" if dtype in _NARROW else dtype)
+        a = Arithmetic.single(rewriter, dtype)
         layer = _Layer(node, a)
         ys: list[Value] = []
         lasts: list[list[Value]] = [[] for _ in node.outputs[1:]]
@@ -72,7 +68,7 @@ class _Layer:
         self.a = a
         self.attributes = node.attributes
         self.hidden: int = node.attributes["hidden_size"]
-        self.rows = _GATES[node.op] * self.hidden
+        self.rows = GATE_COUNTS[node.op] * self.hidden
         x = node.input(0)
         self.steps, self.batch, size = x.type.shape
         assert isinstance(self.steps, int)

@@ -32,7 +32,12 @@ def per_output_channel(array: np.ndarray, node: Node) -> np.ndarray | None:
 
 
 def along_channels(vector: np.ndarray, node: Node) -> np.ndarray:
-    """One element per output channel, in a shape that broadcasts against the result of a `conv` or `matmul`."""
-    if vector.ndim == 0 or node.op == "matmul":
+    """One element per output channel, in a shape that broadcasts against the result of a product.
+
+    Args:
+        vector: a scalar, or one element per output channel.
+        node: a `conv` or `matmul`, or its form of integers.
+    """
+    if vector.ndim == 0 or node.op in ("matmul", "matmul_integer"):
         return vector
     return vector.reshape(-1, *(1,) * (node.output.type.rank - 2))

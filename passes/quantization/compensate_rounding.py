@@ -141,9 +141,8 @@ class CompensateRounding(Pass):
         mean = np.trace(moments.xx, axis1=1, axis2=2)[:, None, None] / max(weights.shape[2], 1)
         hessian = moments.xx + np.where(mean > 0.0, self.damping * mean, 1.0) * identity
         if self.fit:
-            weights = weights + self.fit * weights @ np.linalg.solve(
-                hessian, (moments.rx - moments.xx).swapaxes(1, 2)
-            ).swapaxes(1, 2)
+            moved = np.linalg.solve(hessian, (moments.rx - moments.xx).swapaxes(1, 2)).swapaxes(1, 2)
+            weights = weights + weights @ moved
         solver = SuccessiveRounding(hessian, representable(decoder, encoder.output))
         pairs = _pairs(node, encoder.output, context)
         scales, codes = self._best(solver, weights, _scales(node), _floor(nodes), decoder, pairs)

@@ -18,11 +18,17 @@ from edgeir.ops.integer import ACTIVATIONS, WEIGHTS
 from edgeir.ops.logarithmic import code_values
 from edgeir.passes.quantization.affine import Affine, affine_of, dequantized
 from edgeir.passes.quantization.channel_scales import along_channels, per_output_channel
+from edgeir.passes.quantization.integer_operands import (
+    LEFT,
+    MOST_TERMS,
+    RIGHT,
+    summed_axes,
+    without_absent,
+    without_zero_points,
+    zero_point,
+)
 from edgeir.passes.quantization.weight_zero_rules import WeightZero
 from edgeir.rewrite import Match, Rewriter, RewriteRule, anything, op
-
-MOST_TERMS = 1 << 15
-"""Longer sums of products of 8-bit integers could overflow 32 bits."""
 
 _WHOLE = 1e-3
 
@@ -167,10 +173,7 @@ def _operands(
     operands: list[Value | None] = [x.q, weights.make(rewriter)]
     if node.op == "conv":
         operands.append(None if bias is None else rewriter.constant(bias, "bias"))
-    operands += [x_zero, zero]
-    while operands[-1] is None:
-        operands.pop()
-    return operands
+    return without_absent([*operands, x_zero, zero])
 
 
 def _scalar(rewriter: Rewriter, value: Value) -> Value:
@@ -246,7 +249,7 @@ class ComputedZero(RewriteRule):
     def check(self, match: Match) -> str | None:
         """Constant weights without a zero point, and no border that counts as the zero point."""
         node = match.root
-        if not node.input(1).is_constant or len(node.inputs) > _X_ZERO[node.op] + 1:
+        if not node.input(1).is_constant or zero_point(node, RIGHT) is not None:
             return "the weights are not constant, or have a zero point"
         if node.op == "conv_integer" and any(node.attributes["padding"]):
             return "the border counts as the zero point"
@@ -256,27 +259,16 @@ class ComputedZero(RewriteRule):
         """Subtracts."""
         node, zero = match.root, _computed_zero(match.root)
         assert zero is not None
-        w = node.input(1).data.astype(np.int64)
-        if node.op == "conv_integer":
-            sums = w.sum(axis=tuple(range(1, w.ndim))).reshape(-1, *(1,) * (w.ndim - 2))
-        else:
-            sums = w.sum(axis=-1 if node.attributes["transpose_b"] else -2)
-            sums = sums if w.ndim == 2 else np.expand_dims(sums, -2)
-        operands = list(node.inputs[: _X_ZERO[node.op]])
-        while operands[-1] is None:
-            operands.pop()
-        total = rewriter.add(node.op, *operands, **node.attributes)
+        sums = node.input(1).data.astype(np.int64).sum(axis=summed_axes(node))
+        sums = along_channels(sums, node) if sums.ndim == 1 else np.expand_dims(sums, -2)
+        total = rewriter.add(node.op, *without_zero_points(node), **node.attributes)
         wide = rewriter.add("cast", zero, dtype="int32")
         offset = rewriter.add("mul", wide, rewriter.constant(sums.astype(np.int32), "weight_sums"))
         rewriter.replace(rewriter.add("sub", total, offset))
 
 
-_X_ZERO = {"conv_integer": 3, "matmul_integer": 2}
-
-
 def _computed_zero(node: Node) -> Value | None:
-    position = _X_ZERO[node.op]
-    zero = node.inputs[position] if position < len(node.inputs) else None
+    zero = zero_point(node, LEFT)
     return None if zero is None or zero.is_constant else zero
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from edgeir.ir import Graph, Node, Value
 from edgeir.passes.quantization.affine import dequantized
-from edgeir.passes.quantization.integer_rules import MOST_TERMS
+from edgeir.passes.quantization.integer_operands import MOST_TERMS
 from edgeir.passes.quantization.quantize_weights import input_axis, output_axis, sums_saturate
 from edgeir.passes.quantization.weight_rounding import linear_codes, linear_scales
 from edgeir.passmanager import Pass, PassContext, register_pass

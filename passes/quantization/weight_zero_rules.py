@@ -16,13 +16,10 @@ import numpy as np
 
 from edgeir.ir import Node, Value
 from edgeir.ir.dtype import bits, numpy_dtype
+from edgeir.ops.integer import ZERO_POINTS
+from edgeir.passes.quantization.channel_scales import along_channels
+from edgeir.passes.quantization.integer_operands import MOST_TERMS, RIGHT, without_absent, zero_point
 from edgeir.rewrite import Match, Rewriter, RewriteRule, op
-
-_ZEROS = {"conv_integer": (3, 4), "matmul_integer": (2, 3)}
-"""Positions of the zero points of the left operand and of the weights."""
-
-_MOST_TERMS = 1 << 15
-"""Longer sums of 8-bit integers, times a zero point, could overflow 32 bits."""
 
 
 class WeightZero(RewriteRule):
@@ -34,7 +31,7 @@ class WeightZero(RewriteRule):
     def check(self, match: Match) -> str | None:
         """A constant zero point; in groups, one that the signed type has room for."""
         node = match.root
-        zero = _zero(node)
+        zero = zero_point(node, RIGHT)
         if zero is None and node.input(1).type.dtype.startswith("int"):
             return "the weights are signed and have no zero point"
         if zero is not None and not zero.is_constant:
@@ -45,38 +42,33 @@ class WeightZero(RewriteRule):
             return None
         if node.op == "conv_integer" and node.attributes["groups"] > 1:
             return "the differences do not fit, and sums of the input would be needed for each group"
-        return None if _ones(node).size <= _MOST_TERMS else "the sums might overflow"
+        return None if _ones(node).size <= MOST_TERMS else "the sums might overflow"
 
     def rewrite(self, match: Match, rewriter: Rewriter) -> None:
         """Subtracts it from the weights, or most of it."""
         node = match.root
         w, wide, zero = node.input(1), _wide(node.input(1)), _zero_points(node)
         dtype = numpy_dtype(f"int{bits(w.type.dtype)}")
-        operands = list(node.inputs[: _ZEROS[node.op][1]])
+        operands = list(node.inputs[: ZERO_POINTS[node.op][RIGHT]])
         fits = _fits(node)
         taken = _along_weights(zero, node) if fits else np.int64(_middle(w))
         operands[1] = rewriter.constant((wide - taken).astype(np.int8).astype(dtype), w.name)
-        total = rewriter.add(node.op, *_without_absent(operands), name=node.output.name, **node.attributes)
+        total = rewriter.add(node.op, *without_absent(operands), name=node.output.name, **node.attributes)
         if fits:
             rewriter.replace(total)
             return
-        left = _along_sums(zero - _middle(w), node).astype(np.int32)
+        left = along_channels(zero - _middle(w), node).astype(np.int32)
         operands = [node.inputs[0], rewriter.constant(_ones(node), "ones"), *operands[2:]]
         if node.op == "conv_integer" and len(operands) > 2:
             operands[2] = None  # the bias
-        sums = rewriter.add(node.op, *_without_absent(operands), name="sum", **node.attributes)
+        sums = rewriter.add(node.op, *without_absent(operands), name="sum", **node.attributes)
         part = rewriter.add("mul", sums, rewriter.constant(left, "zero_point"))
         rewriter.replace(rewriter.add("sub", total, part))
 
 
-def _zero(node: Node) -> Value | None:
-    position = _ZEROS[node.op][1]
-    return node.inputs[position] if position < len(node.inputs) else None
-
-
 def _zero_points(node: Node) -> np.ndarray:
     """A scalar, or one of each output channel."""
-    zero = _zero(node)
+    zero = zero_point(node, RIGHT)
     return np.zeros((), np.int64) if zero is None else _wide(zero)
 
 
@@ -105,13 +97,6 @@ def _along_weights(vector: np.ndarray, node: Node) -> np.ndarray:
     return vector[:, None] if node.attributes["transpose_b"] else vector
 
 
-def _along_sums(vector: np.ndarray, node: Node) -> np.ndarray:
-    """One number of each output channel as it broadcasts against the sums."""
-    if vector.ndim == 0 or node.op == "matmul_integer":
-        return vector
-    return vector.reshape(-1, *(1,) * (node.output.type.rank - 2))
-
-
 def _ones(node: Node) -> np.ndarray:
     """Weights of one output channel that sum the input."""
     shape = list(node.input(1).data.shape)
@@ -121,9 +106,3 @@ def _ones(node: Node) -> np.ndarray:
         # One matrix is enough for all of a batch.
         shape = [1, shape[-1]] if node.attributes["transpose_b"] else [shape[-2], 1]
     return np.ones(shape, np.int8)
-
-
-def _without_absent(operands: list[Value | None]) -> list[Value | None]:
-    while operands[-1] is None:
-        operands.pop()
-    return operands

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeir.ir import Node, Value
+from edgeir.ir import Value
 from edgeir.ir.evaluate import evaluate_node
+from edgeir.ops.operands import integer_range
 from edgeir.passes.quantization.channel_scales import along_channels
+from edgeir.passes.quantization.integer_operands import LEFT, RIGHT, summed_axes, without_zero_points, zero_point
 from edgeir.rewrite import Match, Rewriter, RewriteRule, anything, op
 
 EXACT = 1 << 24
 """Sums up to here are exact as float32, with or without the zero point's part."""
-
-_X_ZERO = {"conv_integer": 3, "matmul_integer": 2}
 
 
 class ZeroIntoBias(RewriteRule):
@@ -29,10 +29,10 @@ class ZeroIntoBias(RewriteRule):
     def check(self, match: Match) -> str | None:
         """Constants, no border, and sums that floats hold exactly."""
         product, scale = match.node("product"), match["scale"]
-        zero = _zero(product)
+        zero = zero_point(product, LEFT)
         if zero is None or not zero.is_constant or zero.data.size != 1 or not zero.data.any():
             return "there is no constant zero point"
-        if len(product.inputs) > _X_ZERO[product.op] + 1 or len(match.root.inputs) > 2 or not scale.is_constant:
+        if zero_point(product, RIGHT) is not None or len(match.root.inputs) > 2 or not scale.is_constant:
             return "the weights have a zero point, or the scale is computed"
         if product.output.use_count != 1 or product.output.is_output or match.root.output.type.dtype != "float32":
             return "others read the sum"
@@ -41,23 +41,18 @@ class ZeroIntoBias(RewriteRule):
         weights = integers(product.input(1))
         if weights is None or (product.op == "matmul_integer" and weights.ndim != 2):
             return "the weights are not constant"
-        largest = max(abs(int(bound)) for bound in _bounds(product.input(0).type.dtype))
-        bound = largest * int(np.abs(weights).sum(axis=_summed(product)).max(initial=0))
+        largest = max(map(abs, integer_range(product.input(0).type.dtype)))
+        bound = largest * int(np.abs(weights).sum(axis=summed_axes(product)).max(initial=0))
         return None if bound <= EXACT else "the sums may be too large for exact floats"
 
     def rewrite(self, match: Match, rewriter: Rewriter) -> None:
         """Computes the zero point's part of each channel."""
-        product, scale, zero = match.node("product"), match["scale"], _zero(match.node("product"))
-        weights = integers(product.input(1))
+        product, scale = match.node("product"), match["scale"]
+        zero, weights = zero_point(product, LEFT), integers(product.input(1))
         assert zero is not None and weights is not None
-        sums = weights.sum(axis=_summed(product)).astype(np.float64)
-        if product.op == "conv_integer":
-            sums = along_channels(sums, product)
+        sums = along_channels(weights.sum(axis=summed_axes(product)).astype(np.float64), product)
         part = -int(zero.data.reshape(())) * sums * scale.data.astype(np.float64)
-        operands = list(product.inputs[: _X_ZERO[product.op]])
-        while operands[-1] is None:
-            operands.pop()
-        total = rewriter.add(product.op, *operands, name="sum", **product.attributes)
+        total = rewriter.add(product.op, *without_zero_points(product), name="sum", **product.attributes)
         y = rewriter.add("dequantize", total, scale)
         rewriter.replace(rewriter.add("add", y, rewriter.constant(part.astype(np.float32), "bias")))
 
@@ -92,24 +87,6 @@ def integers(value: Value) -> np.ndarray | None:
     if not all(operand.is_constant for operand in producer.present_inputs):
         return None
     return evaluate_node(producer, [operand.data for operand in producer.present_inputs])[0].astype(np.int64)
-
-
-def _summed(product: Node) -> tuple[int, ...]:
-    """The axes of the weights that a sum runs over."""
-    rank = product.input(1).type.rank
-    if product.op == "conv_integer":
-        return tuple(range(1, rank))
-    return (rank - 1 if product.attributes["transpose_b"] else rank - 2,)
-
-
-def _zero(product: Node) -> Value | None:
-    position = _X_ZERO[product.op]
-    return product.inputs[position] if position < len(product.inputs) else None
-
-
-def _bounds(dtype: str) -> tuple[int, int]:
-    information = np.iinfo(dtype)
-    return int(information.min), int(information.max)
 
 
 ZERO_RULES: tuple[RewriteRule, ...] = (ZeroIntoBias(), AddBiases())

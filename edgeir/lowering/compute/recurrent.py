@@ -21,13 +21,15 @@ RECURRENT = ("lstm", "gru", "rnn")
 _NAMES = ("x", "w", "r", "bias", "lengths", "h", "c", "peephole")
 
 
-def recurrence(node: Node) -> Recurrence:
-    """What a node of a recurrent layer computes.
+def recurrence(node: Node | None) -> Recurrence | None:
+    """What a node of a recurrent layer computes; None of any other.
 
     Raises:
         UnsupportedModelError: its inputs have not been multiplied with their weights.
         EdgeIRError: a dimension is symbolic.
     """
+    if node is None or node.op not in RECURRENT:
+        return None
     types = [None if value is None else value.type for value in node.inputs]
     return _recurrence(node.op, types, node.attributes)
 
