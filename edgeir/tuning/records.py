@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,7 @@ class RecordStore:
             raise
 
     def _prepare(self) -> None:
-        self._database.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute("PRAGMA foreign_keys = ON")
         if self._identity() == (0, 0):
@@ -85,6 +86,18 @@ class RecordStore:
                 got=f"version {self._identity()[1]}",
                 hint="choose another file with --records",
             )
+
+    def _write_ahead(self) -> None:
+        """Switches to write-ahead mode; SQLite itself does not wait while another process does the same."""
+        end = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+            time.sleep(0.01)
 
     def _identity(self) -> tuple[int, int]:
         names = ("application_id", "user_version")

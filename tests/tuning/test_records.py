@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
 import resource
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +78,23 @@ def test_two_writers_at_once_lose_nothing_and_mix_nothing_up(tmp_path: Path) -> 
             found = store.records(context(name))
             assert {item.config["n"] for item in found} == set(range(150))
             assert {item.context.kernel for item in found} == {f"kernel {name}"}
+
+
+def open_together(path: Path, barrier: Any) -> None:
+    barrier.wait()
+    RecordStore(path).close()
+
+
+def test_several_processes_may_make_the_file_at_the_same_moment(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    for number in range(30):
+        barrier = fork.Barrier(4)
+        processes = [fork.Process(target=open_together, args=(tmp_path / f"{number}", barrier)) for _ in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0] * 4
 
 
 def test_a_full_disk_is_an_error_and_leaves_what_was_written(tmp_path: Path) -> None:
