@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tvm import te
 
@@ -20,7 +21,7 @@ from edgeir.schedules.conv_dense import (
     result_of_pixels,
     schedule_pixels,
 )
-from edgeir.schedules.conv_problem import conv_problem, is_plain_float_conv
+from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
 from edgeir.schedules.conv_stages import (
     ACCUMULATE,
     TirSchedule,
@@ -29,8 +30,9 @@ from edgeir.schedules.conv_stages import (
     new_schedule,
     schedule_copies,
 )
-from edgeir.schedules.narrow_block import mark_sums, mark_whole, used_lanes, with_narrow_blocks
-from edgeir.schedules.register_tile import choose_tile, divisors, total_cycles, vectors_per_block
+from edgeir.schedules.narrow_block import mark_sums, mark_whole, only_halves, used_lanes, with_narrow_blocks
+from edgeir.schedules.prefetch import mark_prefetch, with_prefetch, worth_prefetch
+from edgeir.schedules.register_tile import RegisterTile, choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.targets.target import Target
@@ -77,7 +79,7 @@ class ConvPointwise:
         for chunk in reversed(divisors(problem.pixels, problem.pixels)):
             if chunk < problem.pixels and chunk < SMALLEST_CHUNK:
                 break
-            tile = choose_tile(1, chunk, blocks, problem.out_block, target)
+            tile = self._tile(problem, chunk, target)
             chunks = problem.pixels // chunk
             cycles = chunks * total_cycles(1, chunk, blocks, tile, vectors_per_block(problem.out_block, target), target)
             pieces = problem.batch * chunks * (blocks * problem.groups // tile.blocks)
@@ -91,6 +93,14 @@ class ConvPointwise:
                 best = {"tile_pixels": tile.columns, "blocks": tile.blocks, "chunk_pixels": chunk}
         weights, image = problem.out_channels, problem.pixels
         return {**best, "outer": "channels" if weights >= 2 * image else "pixels"}
+
+    def _tile(self, problem: ConvProblem, chunk: int, target: Target) -> RegisterTile:
+        """The tile with the fewest cycles; one of half vectors where they save the last block's unused half."""
+        blocks, lanes = problem.out_blocks // problem.groups, used_lanes(problem, target)
+        if lanes == problem.out_block or not only_halves(blocks, target):
+            return choose_tile(1, chunk, blocks, problem.out_block, target)
+        halves = replace(target, vector_bits=32 * lanes)
+        return replace(choose_tile(1, chunk, 1, (2 * blocks - 1) * lanes, halves), blocks=blocks)
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
         """The scheduled kernel; it needs no workspace."""
@@ -108,19 +118,25 @@ class ConvPointwise:
         schedule_copies(schedule, parallel=True)
         tile, chunk = int(config["tile_pixels"]), int(config["chunk_pixels"])
         schedule_pixels(schedule, problem, blocks, tile, chunk, str(config["outer"]))
+        packed = packed_shape(problem, block, blocks)
+        fetched = worth_prefetch(chunk // tile, packed[0], math.prod(packed), target)
+        if fetched:
+            (out,) = schedule.get_output_blocks(schedule.get_sblock("root"))
+            step = schedule.get_loops(schedule.get_sblock(f"{ACCUMULATE}_update"))[-5]
+            mark_prefetch(schedule, step, schedule.get_loops(out)[-4])
         lanes = used_lanes(problem, target)
         narrow = lanes < block and blocks == problem.out_blocks
         if narrow:
-            _mark_narrow(schedule, lanes)
+            _mark_narrow(schedule, lanes, only_halves(blocks, target))
         func = kernel_function(schedule, problem, target)
-        return Kernel(
-            func=with_narrow_blocks(func) if narrow else func, pack={index: pack_weight(problem, block, blocks)}
-        )
+        func = with_prefetch(func, index, outer=1, inner=2) if fetched else func
+        func = with_narrow_blocks(func) if narrow else func
+        return Kernel(func=func, pack={index: pack_weight(problem, block, blocks)})
 
 
-def _mark_narrow(schedule: TirSchedule, lanes: int) -> None:
+def _mark_narrow(schedule: TirSchedule, lanes: int, halves: bool) -> None:
     """Has the last channel block computed with `lanes` lanes; its loops are the last two of each block."""
-    mark_sums(schedule, schedule.get_loops(schedule.get_sblock(f"{ACCUMULATE}_update"))[-2], lanes)
+    mark_sums(schedule, schedule.get_loops(schedule.get_sblock(f"{ACCUMULATE}_update"))[-2], lanes, halves)
     mark_whole(schedule, schedule.get_loops(schedule.get_sblock(f"{ACCUMULATE}_init"))[-2], lanes)
     (out,) = schedule.get_output_blocks(schedule.get_sblock("root"))
     mark_whole(schedule, schedule.get_loops(out)[-2], lanes)

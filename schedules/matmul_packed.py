@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from edgeir.schedules.matmul_problem import MatmulProblem, matmul_problem, required_problem
-from edgeir.schedules.matmul_tile import MatmulTile, accumulate, choose_matmul_tile, schedule_matmul, tile_space
+from edgeir.schedules.matmul_tile import (
+    MatmulTile,
+    Sums,
+    accumulate,
+    choose_matmul_tile,
+    schedule_float_sums,
+    schedule_matmul,
+    tile_space,
+)
+from edgeir.schedules.prefetch import with_prefetch, worth_prefetch
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.schedules.tir_types import AnyTensor
@@ -70,7 +80,13 @@ class MatmulPacked:
 
         placeholders, outputs = task.build(anchor, {right: shape})
         args: list[Any] = [*placeholders, *outputs]
-        func = schedule_matmul(args, task.name, problem, tile, target)
+        fetched = worth_prefetch(problem.rows // tile.rows, shape[1], math.prod(shape), target)
+        sums = (
+            Sums(schedule_float_sums, partial(with_prefetch, weight=right, outer=2, inner=1), fetched=True)
+            if fetched
+            else None
+        )
+        func = schedule_matmul(args, task.name, problem, tile, target, sums)
         return Kernel(func, {right: pack_panels(problem, width)}, workspace_bytes(func))
 
 

@@ -15,6 +15,7 @@ from tvm.s_tir import Schedule
 from edgeir.errors import EdgeIRError
 from edgeir.schedules import analysis, inlining, loops
 from edgeir.schedules.matmul_problem import MatmulProblem
+from edgeir.schedules.prefetch import mark_prefetch
 from edgeir.schedules.register_tile import registers_needed, step_cycles
 from edgeir.schedules.row_fusion import scheduled_or_plain, warn_unscheduled
 from edgeir.schedules.simplify import simplified_indices
@@ -128,20 +129,22 @@ class Sums:
 
     Attributes:
         schedule: orders and unrolls the loops of the sums, given their block, how many loops are around the tile, the
-            tile and the target.
+            tile and the target; returns the innermost loop of the reduction, if panels are to be fetched.
         finish: what is left to do to the scheduled function.
         work: multiply-adds of one element of a vector and step, against float32's 1.
         element_bytes: bytes of an element of the operands.
         panel_at_a_time: whether the stage `PANELS` is computed for one panel at a time, before all its rows.
+        fetched: whether steps fetch the weights that come next; `finish` makes it so.
         vector_panels: whether vectors of its last axis are computed.
     """
 
-    schedule: Callable[[AnySchedule, Any, int, MatmulTile, Target], None]
+    schedule: Callable[[AnySchedule, Any, int, MatmulTile, Target], Any]
     finish: Callable[[AnyFunc], AnyFunc] = field(default=lambda func: func)
     work: float = 1.0
     element_bytes: int = 4
     panel_at_a_time: bool = False
     vector_panels: bool = True
+    fetched: bool = False
 
 
 def schedule_matmul(
@@ -203,7 +206,9 @@ def _schedule_tile(
     if loops.worth_threads(cycles, target):
         _spread(schedule, group, first, target)
     depth = len(group) + 2
-    how.schedule(schedule, sums, depth, tile, target)
+    step = how.schedule(schedule, sums, depth, tile, target)
+    if how.fetched and not rows_outside:
+        mark_prefetch(schedule, step, row_tile)
     if problem.rows % tile.rows:
         overlap_tail(schedule, row_tile, problem.rows)
     if problem.columns % tile.width(target):
@@ -248,8 +253,10 @@ def _rows_outside(problem: MatmulProblem, tile: MatmulTile, target: Target, elem
 
 def schedule_float_sums(
     schedule: AnySchedule, sums: Any, depth: int, tile: MatmulTile, target: Target, together: int = 1
-) -> None:
+) -> Any:
     """Unrolls the tile and lets it run over k: one vector of the panel against one element of each row.
+
+    Returns the loop over k.
 
     Args:
         schedule: where the block is.
@@ -276,6 +283,7 @@ def schedule_float_sums(
     for loop in [row, *rest[:-1]]:
         schedule.unroll(loop)
     schedule.set_scope(initial, 0, "local")
+    return k
 
 
 def _place_epilogue(schedule: AnySchedule, sums: Any, output: Any, tile: Any, target: Target) -> list[str]:

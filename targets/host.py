@@ -207,6 +207,7 @@ def host_from(architecture: str, reported: frozenset[str], caches: dict[int, int
         required=tuple(sorted({*implied, *(name for names in beyond.values() for name in names)})),
         vector_bits=simd.vector_bits,
         vector_registers=simd.vector_registers,
+        unit_bits=256 if simd.vector_bits == 512 and _splits_vectors(reported) else 0,
         fma=simd.fma,
         # Two FMA ports and latency 4 hold for the x86 cores with FMA since 2015; small ARM cores have one port.
         fma_per_cycle=2 if wide else 1,
@@ -216,6 +217,11 @@ def host_from(architecture: str, reported: frozenset[str], caches: dict[int, int
         l3_bytes=caches.get(3, 0),
         cores=max(1, cores),
     )
+
+
+def _splits_vectors(reported: frozenset[str]) -> bool:
+    """Whether 512-bit vectors are executed in halves: by AMD's cores (`sse4a`) before Zen 5 (`avx512_vp2intersect`)."""
+    return "sse4a" in reported and "avx512_vp2intersect" not in reported
 
 
 def _host_triple(architecture: str) -> str:

@@ -45,6 +45,8 @@ class Target:
             names that the operating system uses (`avx2`, `fma`, `asimd`).
         vector_bits: width of one SIMD register in bits (0: scalar machine).
         vector_registers: number of SIMD registers.
+        unit_bits: width of the units that execute vectors, where that is known to be less than a register's: a vector
+            of `vector_bits` then takes several steps; 0 otherwise.
         fma: whether one instruction multiplies and adds.
         fma_per_cycle: vector FMAs issued per cycle and core.
         fma_latency: cycles from an FMA to its dependent FMA.
@@ -61,6 +63,7 @@ class Target:
     required: tuple[str, ...] = ()
     vector_bits: int = 128
     vector_registers: int = 16
+    unit_bits: int = 0
     fma: bool = False
     fma_per_cycle: int = 1
     fma_latency: int = 4

@@ -9,7 +9,7 @@ import pytest
 from edgeir.schedules.conv_depthwise import ConvDepthwise
 from edgeir.schedules.conv_pointwise import ConvPointwise
 from edgeir.schedules.conv_problem import conv_problem
-from edgeir.schedules.narrow_block import used_lanes
+from edgeir.schedules.narrow_block import only_halves, used_lanes
 from edgeir.targets import lookup
 from tests.schedules.assembly import assembly, hot_block
 from tests.schedules.conv_task import check_case, conv_task
@@ -22,6 +22,29 @@ def test_a_ragged_last_block_on_avx512(channels: int, lanes: int, epilogue: str)
     case = square(20, channels, 9, 1, in_block=16, out_block=16, epilogue=epilogue)
     assert used_lanes(conv_problem(conv_task(case)), AVX512) == lanes
     check_case(ConvPointwise(), case, AVX512, run=runs_here(AVX512))
+
+
+SPLIT = replace(AVX512, unit_bits=256)
+"""Executes vectors of 512 bits in halves."""
+
+
+@pytest.mark.parametrize(("channels", "blocks", "pixels"), [(24, 2, 9), (8, 1, 30), (40, 3, 5), (56, 4, 3)])
+def test_half_vectors_alone_where_units_split_vectors(channels: int, blocks: int, pixels: int) -> None:
+    case = square(20, channels, 9, 1, in_block=16, out_block=16, epilogue="relu6")
+    config = ConvPointwise().default(conv_task(case), SPLIT)
+    assert (config["blocks"], config["tile_pixels"]) == (blocks, pixels)
+    check_case(ConvPointwise(), case, SPLIT, config, run=runs_here(SPLIT))
+
+
+def test_many_blocks_keep_whole_vectors() -> None:
+    assert only_halves(4, SPLIT) and not only_halves(5, SPLIT) and not only_halves(2, AVX512)
+
+
+def test_the_hot_loop_of_half_vectors_spills_nothing() -> None:
+    machine = replace(lookup("x86-64-v4"), unit_bits=256)
+    loop = hot_block(assembly(square(96, 24, 56, 1, in_block=16, out_block=16), ConvPointwise(), machine))
+    assert all(line.count("%ymm") == 3 for line in loop.fmas) and len(loop.fmas) == len(loop.accumulators) >= 24
+    assert loop.spills == []
 
 
 def test_vectors_of_256_bits_are_not_halved() -> None:

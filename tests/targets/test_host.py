@@ -50,6 +50,17 @@ def test_no_wider_registers_than_the_cpu_has() -> None:
         assert host().vector_bits <= 128 or "avx" in flags
 
 
+@pytest.mark.parametrize(
+    ("more", "unit"),
+    [(("sse4a",), 256), (("sse4a", "avx512_vp2intersect"), 0), ((), 0)],
+    ids=["zen 4", "zen 5", "other"],
+)
+def test_units_that_split_512_bits(more: tuple[str, ...], unit: int) -> None:
+    features = frozenset({*X86_LEVELS["x86-64-v4"], *more})
+    assert host_from("x86_64", features, CACHES, 2, LINUX).unit_bits == unit
+    assert host_from("x86_64", frozenset({*X86_LEVELS["x86-64-v3"], *more}), CACHES, 2, LINUX).unit_bits == 0
+
+
 def test_x86_levels() -> None:
     for level, features in X86_LEVELS.items():
         target = host_from("x86_64", frozenset(features), CACHES, 2, LINUX)
