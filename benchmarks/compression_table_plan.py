@@ -48,7 +48,8 @@ class Plan:
         images: training images; the first so many, all but those held out if None.
         float_network: of the network where none is given.
         aware: of training with rounded weights.
-        prune: after channels are removed.
+        pruned: after channels are removed, where nothing follows.
+        prune: the same in the whole recipe, times its factor.
         round: after each round of setting weights to zero.
         student: of every student.
     """
@@ -57,6 +58,7 @@ class Plan:
     images: int | None = None
     float_network: float = 16.0
     aware: float = 2.0
+    pruned: float = 8.0
     prune: float = 4.0
     round: float = 1.0
     student: float = 4.0
@@ -91,12 +93,13 @@ class Plan:
         if row.startswith("QAT"):
             return found | {"epochs": self.aware}
         if row.startswith("pruned"):
-            return found | {"epochs": self.prune}
+            return found | {"epochs": self.pruned}
         if "sparse" in row:
             return found | {
                 "epochs": self.round,
                 "last_round": LAST_ROUND,
                 "rate": SPARSE_RATE,
                 "sparsities": list(SPARSITIES),
+                "scope": "adaptive",
             }
         return found | {"epochs": [self.prune, self.aware], "recipe": RECIPE}

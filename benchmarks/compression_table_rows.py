@@ -196,7 +196,7 @@ def _aware(setting: Setting, weights: str) -> Row:
 def _pruned(setting: Setting, score: str) -> Row:
     graph = setting.passed(setting.float_graph, f"prune-channels{{target-macs=0.5,score={score}}}")
     before = judge_graph(graph, setting.test)[0]["accuracy"]
-    graph = setting.trained(graph, setting.plan.prune, 2e-3, "prune", losses=RECOVERY)
+    graph = setting.trained(graph, setting.plan.pruned, 2e-3, "prune", losses=RECOVERY)
     return {**setting.judge(graph), "accuracy_before_training": before}
 
 
@@ -204,7 +204,7 @@ def _sparse(setting: Setting) -> Row:
     graph = setting.float_graph
     for number, ratio in enumerate(SPARSITIES):
         epochs = setting.plan.round * (LAST_ROUND if number == len(SPARSITIES) - 1 else 1)
-        graph = setting.passed(graph, f"prune-weights{{ratio={ratio},scope=global}}")
+        graph = setting.passed(graph, f"prune-weights{{ratio={ratio},scope=adaptive,score=l2}}")
         graph = setting.trained(graph, epochs, SPARSE_RATE, f"round-{number}", losses=RECOVERY)
     return setting.judge(graph)
 

@@ -34,7 +34,9 @@ def prune(
     ratio: Annotated[float | None, typer.Option(help="Share to remove, between 0 and 1; 0.5 by default.")] = None,
     granularity: Annotated[str, typer.Option(help="channel, weight, block, or N:M such as 2:4.")] = "channel",
     threshold: Annotated[float | None, typer.Option(help="Remove what scores below, instead of a ratio.")] = None,
-    scope: Annotated[str | None, typer.Option(help="uniform (every layer alike) or global (by score).")] = None,
+    scope: Annotated[
+        str | None, typer.Option(help="uniform (every layer alike), global (by score) or adaptive (weights, by share).")
+    ] = None,
     target_macs: Annotated[str | None, typer.Option(help="Multiply-accumulates to leave: 0.5x.")] = None,
     target_latency: Annotated[str | None, typer.Option(help="Time to leave: 0.6x.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Time layers here instead of estimating them.")] = False,

@@ -49,7 +49,7 @@ def pruning_pass(
         )
     _choice("--score", score, WEIGHT_SCORES)
     scope = {None: "tensor", "uniform": "tensor"}.get(scope, scope)
-    _choice("--scope", scope or "tensor", ("tensor", "uniform", "global"))
+    _choice("--scope", scope or "tensor", ("tensor", "uniform", "global", "adaptive"))
     return PruneWeights(
         ratio=ratio,
         threshold=threshold,

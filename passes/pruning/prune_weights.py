@@ -60,7 +60,10 @@ class PruneWeights(Pass):
         score: s = |w| (l1), s = w² (l2) or s = |w|·w² (weighted); of a block, the mean of its weights' scores.
         pattern: `unstructured`; `N:M`, at most N of M neighbours along the input channels stay; `block`, as many
             neighbouring output channels as the target has float lanes go together.
-        scope: `tensor`: the ratio of every tensor; `global`: of all weights together.
+        scope: `tensor`: the ratio of every tensor; `global`: of all weights together; `adaptive`: of all together, each
+            score divided by the sum of those in its tensor that are no smaller, so that a tensor's share does not
+            depend on the scale of its weights (with score=l2 the method of Lee et al., "Layer-adaptive sparsity for the
+            magnitude-based pruning", ICLR 2021, section 3).
         block: output channels of a block, instead of the target's lanes.
     """
 
@@ -70,7 +73,7 @@ class PruneWeights(Pass):
     threshold: float | None = None
     score: Literal["l1", "l2", "weighted"] = "l1"
     pattern: str = "unstructured"
-    scope: Literal["tensor", "global"] = "tensor"
+    scope: Literal["tensor", "global", "adaptive"] = "tensor"
     block: int | None = None
 
     def __post_init__(self) -> None:
@@ -157,6 +160,8 @@ class PruneWeights(Pass):
         ratio = self.ratio or DEFAULT_RATIO
         if self.scope == "tensor":
             return [_without_lowest(score.reshape(-1), ratio).reshape(score.shape) for score in scores]
+        if self.scope == "adaptive":
+            scores = [_layer_adaptive(score) for score in scores]
         kept = _without_lowest(np.concatenate([score.reshape(-1) for score in scores]), ratio)
         ends = np.cumsum([score.size for score in scores])
         parts = np.split(kept, ends[:-1])
@@ -189,6 +194,17 @@ def _without_lowest(scores: np.ndarray, ratio: float) -> np.ndarray:
     kept = np.ones(scores.size, dtype=bool)
     kept[np.argsort(scores, kind="stable")[: round(ratio * scores.size)]] = False
     return kept
+
+
+def _layer_adaptive(scores: np.ndarray) -> np.ndarray:
+    """Each score by the sum of those that are no smaller; the greatest of a tensor gets 1."""
+    flat = scores.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    ascending = flat[order]
+    remaining = np.cumsum(ascending[::-1])[::-1]
+    relative = np.zeros_like(flat)
+    relative[order] = np.divide(ascending, remaining, out=np.zeros_like(flat), where=remaining > 0)
+    return relative.reshape(scores.shape)
 
 
 def _block_means(scores: np.ndarray, axis: int, block: int) -> np.ndarray:

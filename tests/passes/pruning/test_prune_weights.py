@@ -61,6 +61,28 @@ def test_global_ratio_takes_from_where_weights_are_small() -> None:
     assert sum(zeros.values()) == round(0.5 * (288 + 2400)) and zeros["w"] == 0
 
 
+def test_adaptive_ratio_does_not_depend_on_the_scale_of_a_tensor() -> None:
+    zeros = []
+    for small in (1.0, 1e-3):
+        pruned, _ = prune(network(small=small), ratio=0.5, scope="adaptive", score="l2")
+        zeros.append({name: array == 0 for name, array in arrays(pruned).items()})
+    assert sum(int(mask.sum()) for mask in zeros[0].values()) == round(0.5 * (288 + 2400))
+    assert all(np.array_equal(zeros[0][name], zeros[1][name]) for name in zeros[0])
+
+
+def test_adaptive_scores_are_shares_of_what_would_be_left() -> None:
+    b = Builder("net")
+    w = b.constant(np.array([[3.0, 1.0, -2.0]], np.float32), "w")
+    v = b.constant(np.array([[10.0, 10.0, 10.0]], np.float32), "v")
+    y = b.matmul(b.matmul(b.input("x", "float32[1, 3]"), w, transpose_b=True), v)
+    # w²: 9/9, 1/14, 4/13; v²: 100/100, 100/200, 100/300.
+    pruned, _ = prune(b.outputs(y=y), ratio=0.5, scope="adaptive", score="l2")
+    assert np.array_equal(arrays(pruned)["w"] == 0, [[False, True, True]])
+    assert int((arrays(pruned)["v"] == 0).sum()) == 1
+    emptied, _ = prune(b.outputs(y=y), ratio=0.66, scope="adaptive", score="l2")
+    assert all(array.any() for array in arrays(emptied).values())
+
+
 def test_threshold_is_of_the_score() -> None:
     graph = network()
     for score, limit in (("l1", 0.5), ("l2", 0.25), ("weighted", 0.125)):
