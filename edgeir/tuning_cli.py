@@ -77,9 +77,8 @@ def tune(
         sys.stdout.write(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
         return
     _say(f"{report.trials} trials; kernels {_ms(report.predicted_default)} → {_ms(report.predicted)} predicted")
-    if report.measured is not None and report.measured_default is not None:
-        gain = 1 - report.measured / report.measured_default
-        _say(f"whole model {_ms(report.measured_default)} → {_ms(report.measured)} measured (gain {gain:.1%})")
+    gain = 1 - report.measured / report.measured_default
+    _say(f"whole model {_ms(report.measured_default)} → {_ms(report.measured)} measured (gain {gain:.1%})")
     _say(f"passes: {report.passes}")
 
 

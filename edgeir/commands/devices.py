@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from edgeir.errors import EdgeIRError
+from edgeir.targets import host_cores
 
 WARNING = (
     "TVM's RPC is neither encrypted nor protected by a password, and runs whatever it is sent: "
@@ -57,10 +58,17 @@ def start_server(host: str, port: int, key: str, tracker: str | None) -> Any:
             key=key,
             tracker_addr=address,
             silent=True,
-            server_init_callback=outlive_sessions,
+            server_init_callback=prepare_server,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise EdgeIRError("the server could not be started", where=f"{host}:{port}", got=str(error)) from error
+
+
+def prepare_server() -> None:
+    """In the server's process: what TVM's server needs for devices that are measured."""
+    # On x86, TVM makes its pool for half of the cores; a client may ask for fewer threads, but never for more.
+    os.environ.setdefault("TVM_NUM_THREADS", str(host_cores()))
+    outlive_sessions()
 
 
 def outlive_sessions() -> None:

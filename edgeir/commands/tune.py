@@ -74,7 +74,7 @@ class TuneReport:
     Attributes:
         trials: measurements of the model's kernels in the records.
         predicted, predicted_default: sums over the tunable kernels, measured alone.
-        measured, measured_default: of the whole model, both measured in turn; None where it was not run.
+        measured, measured_default: of the whole model, both measured in turn, on the device if there is one.
         kernels: name, template, configuration and ratio to the default of each tuned kernel.
         passes: the pipeline that the model is compiled with.
     """
@@ -82,8 +82,8 @@ class TuneReport:
     trials: int
     predicted: float
     predicted_default: float
-    measured: float | None
-    measured_default: float | None
+    measured: float
+    measured_default: float
     kernels: tuple[dict[str, object], ...]
     passes: str
 
@@ -96,7 +96,8 @@ def tune(
     """Tunes a model.
 
     Raises:
-        EdgeIRError: the model cannot be compiled, no limit is given, or the records cannot be written.
+        EdgeIRError: the model cannot be compiled, or does not run whole; no limit is given, or the records cannot be
+            written.
     """
     if options.trials is None and options.minutes is None:
         raise EdgeIRError("tuning needs a limit", expected="--trials N or --minutes M")
@@ -123,11 +124,9 @@ def tune(
             on_start(tuner)
         tuner.run(options.trials, None if end is None else max(0.0, end - time.monotonic()), on_batch)
     with RecordStore(options.records) as store:
-        measured, untuned = None, None
-        if local:
-            tuned = build(chosen, target, scheduler=RecordedScheduler(store, target))
-            plain = build(chosen if pipeline == default else _run(default, graph, target), target)
-            measured, untuned = model_seconds(graph, [tuned, plain], target.cores)
+        tuned = build(chosen, target, scheduler=RecordedScheduler(store, target))
+        plain = build(chosen if pipeline == default else _run(default, graph, target), target)
+        measured, untuned = model_seconds(graph, [tuned, plain], target.cores, device=options.device)
     rows = tuple(
         {
             "name": item.task.name,

@@ -10,8 +10,9 @@ from tvm import rpc
 
 from edgeir.targets.rpc_address import RpcAddress
 
-SESSION_SECONDS = 60.0
 LOCAL = "local"
+BIG_CORES = 1
+"""TVM's affinity mode that takes a device's fastest cores first."""
 
 
 class DeviceError(Exception):
@@ -47,7 +48,8 @@ class Device:
         """
         if self._session is None:
             return tvm.runtime.load_module(path)
-        name = f"{os.path.basename(os.path.dirname(path))}.so"
+        # A name of its own: the device's dynamic linker would take a known name for the file it has mapped.
+        name = f"{os.path.basename(os.path.dirname(path))}-{os.path.basename(path)}"
         try:
             self._session.upload(path, name)
             module = self._session.load_module(name)
@@ -57,13 +59,14 @@ class Device:
         return module
 
 
-def open_device(text: str, seconds: float = SESSION_SECONDS) -> Device:
+def open_device(text: str, threads: int, seconds: float) -> Device:
     """Opens a device by its address.
 
     Args:
         text: as `parse_device` reads it.
-        seconds: after which a server ends the session; no more than a candidate's time limit, so that a server on which
-            one hangs is free for the next.
+        threads: that a server's kernels use; this process's are what its environment says.
+        seconds: after which a server ends the session; the time limit of what runs there, so that a server on which
+            something hangs is free for the next.
 
     Raises:
         EdgeIRError: not an address.
@@ -72,13 +75,23 @@ def open_device(text: str, seconds: float = SESSION_SECONDS) -> Device:
     address = parse_device(text)
     if address is None:
         return Device(None)
-    limit = max(1, int(min(seconds, SESSION_SECONDS)))
+    limit = max(1, int(seconds))
     try:
         if address.is_tracker:
-            return Device(_tracker(address).request(address.key, session_timeout=limit))
-        return Device(rpc.connect(address.host, address.port, address.key, session_timeout=limit))
+            session = _tracker(address).request(address.key, session_timeout=limit)
+        else:
+            session = rpc.connect(address.host, address.port, address.key, session_timeout=limit)
+        session.get_function("runtime.config_threadpool")(BIG_CORES, threads)
+        used = int(session.get_function("runtime.NumThreads")())
     except Exception as error:  # Refused connections, timeouts and mismatched keys have no common type.
         raise DeviceError(f"{text}: {error}") from error
+    if used != threads:
+        # Times with fewer threads are those of another machine.
+        message = (
+            f"{text}: its kernels use at most {used} threads, not {threads}; start its server with TVM_NUM_THREADS"
+        )
+        raise DeviceError(message)
+    return Device(session)
 
 
 def has_free_device(text: str) -> bool:

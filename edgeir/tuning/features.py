@@ -1,8 +1,8 @@
 """Numbers that describe a kernel and a configuration to the cost model: few, cheap, and alike for all kernels.
 
-The loop nest is summarised by what its innermost tile does per step of the reduction (independent sums, loads beside
-multiplications, registers used), by what is wasted at its edges, and by how many pieces of work there are for the
-threads. Sizes enter as binary logarithms.
+What the knobs alone tell of the innermost tile comes first: what it does per step of the reduction (independent sums,
+loads beside multiplications, registers used), what is wasted at its edges, and how many pieces of work there are for
+the threads. What only the scheduled loops tell (`nest_features`) stands behind. Sizes enter as binary logarithms.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 from edgeir.schedules.conv_problem import conv_problem
 from edgeir.schedules.register_tile import registers_needed, step_cycles
 from edgeir.schedules.template import Config
+from edgeir.tuning.nest_features import NAMES as LOOPS
+from edgeir.tuning.nest_features import nest_features
 from edgeir.tuning.pruning import tile_of
 from edgeir.tuning.tasks import KernelTask
 
@@ -28,6 +30,9 @@ KNOBS = (
 TASK_FEATURES = ("output", "input", "weights", "depth", "pixels", "channels", "kernel", "stride", "threads", "operands")
 TILE_FEATURES = ("tile", "sums", "registers", "cycles", "waste", "chunk", "chunk_in_l1", "chunk_in_l2", "pieces")
 NAMES = (*TASK_FEATURES, "template", *KNOBS, "other", *TILE_FEATURES)
+
+NESTS = 48
+"""Configurations of one kernel, at most, that are scheduled for a training set."""
 
 
 def features(task: KernelTask, template: str, config: Config) -> np.ndarray:
@@ -44,8 +49,25 @@ def features(task: KernelTask, template: str, config: Config) -> np.ndarray:
     )
 
 
-def feature_rows(task: KernelTask, candidates: Sequence[tuple[str, Config]]) -> np.ndarray:
-    """One row for each (template, configuration); shape (n, len(NAMES))."""
+def feature_rows(task: KernelTask, candidates: Sequence[tuple[str, Config]], nests: int = NESTS) -> np.ndarray:
+    """One row for each (template, configuration), those of its loops behind; shape (n, len(NAMES) + len(LOOPS)).
+
+    Args:
+        task: the kernel.
+        candidates: templates and configurations.
+        nests: of so many, evenly spread, the loops are described; it takes ten milliseconds each. NaN for the others.
+    """
+    rows = np.full((len(candidates), len(NAMES) + len(LOOPS)), np.nan, np.float32)
+    described = set(np.linspace(0, len(candidates) - 1, min(nests, len(candidates))).astype(int).tolist())
+    for number, (template, config) in enumerate(candidates):
+        rows[number, : len(NAMES)] = features(task, template, config)
+        if number in described:
+            rows[number, len(NAMES) :] = nest_features(task, template, config)
+    return rows
+
+
+def knob_rows(task: KernelTask, candidates: Sequence[tuple[str, Config]]) -> np.ndarray:
+    """The rows without their loops, in microseconds each; shape (n, len(NAMES))."""
     rows = [features(task, template, config) for template, config in candidates]
     return np.stack(rows) if rows else np.empty((0, len(NAMES)), np.float32)
 

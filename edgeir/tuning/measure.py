@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from edgeir.schedules.template import Config
 from edgeir.tuning.devices import LOCAL, has_free_device
 from edgeir.tuning.record import Record, config_text
+from edgeir.tuning.scratch import ScratchFolder
 from edgeir.tuning.tasks import KernelTask
 from edgeir.tuning.worker_process import WorkerProcess
 
@@ -22,6 +22,8 @@ BUILD_SECONDS = 20.0
 RUN_SECONDS = 8.0
 REMOTE_SECONDS = 60.0
 DEVICE_ATTEMPTS = 3
+KEPT = 12
+"""Candidates whose libraries are kept after they ran: the best of a batch is measured again at once."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,18 @@ class Measurer(Protocol):
 
 @dataclass
 class _Job:
-    """A candidate on its way: built, then run. The default, which serves as yardstick, has no place in the results."""
+    """A candidate on its way: built, then run. The default, which serves as yardstick, has no place in the results.
+
+    Attributes:
+        index: the place in the results.
+        candidate: what to measure.
+        folder: of its library; None for the yardstick's.
+        attempts: runs so far.
+    """
 
     index: int | None
     candidate: Candidate
-    folder: str
+    folder: str | None
     attempts: int = 0
 
 
@@ -91,13 +100,14 @@ class ProcessMeasurer:
         self._device, self._extra = device, tuple(extra)
         self._build_seconds = build_seconds
         self._run_seconds = run_seconds or (RUN_SECONDS if local else REMOTE_SECONDS)
-        self._scratch = tempfile.TemporaryDirectory(prefix="edgeir-tuning-")
+        self._scratch = ScratchFolder()
         single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         build_threads = {**single, "TVM_NUM_THREADS": "1", "TVM_BIND_THREADS": "0"}
         run_threads = {**single, "TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": "0"}
         self._builders = [WorkerProcess("build", build_threads, others) for _ in range(count)]
         self._runners = [WorkerProcess("run", run_threads, timed) for _ in range(1 if local else runners)]
         self._defaults: dict[str, str | None] = {}
+        self._kept: OrderedDict[tuple[str, tuple[str, str]], str] = OrderedDict()
         self._made = 0
 
     def __enter__(self) -> ProcessMeasurer:
@@ -113,18 +123,33 @@ class ProcessMeasurer:
         self._scratch.cleanup()
 
     def _job(self, index: int | None, candidate: Candidate) -> _Job:
+        """One that is to be built."""
         self._made += 1
         return _Job(index, candidate, os.path.join(self._scratch.name, str(self._made)))
+
+    def _jobs(self, task: KernelTask, candidates: Sequence[Candidate]) -> tuple[deque[_Job], deque[_Job]]:
+        """What is to be built, and what needs only to be run."""
+        to_build: deque[_Job] = deque()
+        to_run: deque[_Job] = deque()
+        default, kernel = Candidate(*task.default), task.context.hash
+        if kernel not in self._defaults:
+            to_build.append(self._job(None, default))
+        for index, candidate in enumerate(candidates):
+            kept = self._kept.pop((kernel, candidate.key), None)
+            if kept is not None:
+                to_run.append(_Job(index, candidate, kept))
+            elif candidate.key == default.key and self._defaults.get(kernel, "to be built") is not None:
+                to_run.append(_Job(index, candidate, None))
+            else:
+                to_build.append(self._job(index, candidate))
+        return to_build, to_run
 
     def measure(
         self, task: KernelTask, candidates: Sequence[Candidate], on_record: Observer | None = None
     ) -> list[Record]:
         """One record for each candidate, in order; failures are records too. See `Measurer.measure`."""
         batch = _Batch(task, len(candidates), on_record)
-        to_build = deque(self._job(index, candidate) for index, candidate in enumerate(candidates))
-        if task.context.hash not in self._defaults:
-            to_build.appendleft(self._job(None, Candidate(*task.default)))
-        to_run: deque[_Job] = deque()
+        to_build, to_run = self._jobs(task, candidates)
         at_work: dict[WorkerProcess, _Job] = {}
         while to_build or to_run or at_work:
             self._assign(batch, to_build, to_run, at_work)
@@ -168,9 +193,10 @@ class ProcessMeasurer:
                 job.attempts += 1
                 message = {
                     "problem": task.problem.to_text(),
-                    "folder": job.folder,
+                    "folder": job.folder or self._defaults[task.context.hash],
                     "yardstick": self._defaults[task.context.hash],
                     "device": self._device,
+                    "threads": task.target.cores,
                     "seconds": self._run_seconds,
                 }
                 worker.send(message, self._run_seconds)
@@ -180,8 +206,13 @@ class ProcessMeasurer:
     ) -> None:
         """Takes a worker's answer."""
         built = worker.role == "build"
+        kernel = batch.task.context.hash
         if job.index is None:
-            self._defaults[batch.task.context.hash] = None if answer["error"] else job.folder
+            self._defaults[kernel] = None if answer["error"] else job.folder
+            if answer["error"]:
+                for other in [other for other in to_run if other.folder is None]:
+                    to_run.remove(other)
+                    batch.store(other, answer)
             return
         if built and not answer["error"]:
             to_run.append(job)
@@ -189,8 +220,19 @@ class ProcessMeasurer:
         if not built and self._is_worth_another_device(job, answer["error"]):
             to_run.append(job)
             return
-        shutil.rmtree(job.folder, ignore_errors=True)
+        if job.folder is not None:
+            self._keep(kernel, job.candidate, job.folder, answer["error"])
         batch.store(job, answer)
+
+    def _keep(self, kernel: str, candidate: Candidate, folder: str, error: str) -> None:
+        """Keeps what was built, for a while, if it works."""
+        key = kernel, candidate.key
+        if error or key in self._kept:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        self._kept[key] = folder
+        while len(self._kept) > KEPT:
+            shutil.rmtree(self._kept.popitem(last=False)[1], ignore_errors=True)
 
     def _is_worth_another_device(self, job: _Job, error: str) -> bool:
         """Whether a failure may be the device's: it may be gone, and a tracker hands out another one."""

@@ -70,7 +70,14 @@ class Runner:
         self._device: Device | None = None
 
     def handle(self, message: dict[str, Any]) -> dict[str, Any]:
-        """`problem`, `folder`, `yardstick` (folder or None), `device`, `seconds` (limit) → times, `error`, `detail`."""
+        """Checks and times one candidate, or says why not.
+
+        Args:
+            message: `problem`, `folder`, `yardstick` (folder or None), `device`, `threads`, `seconds` (limit).
+
+        Returns:
+            `error` ("" if all went well), `detail`, and the times.
+        """
         try:
             return self.measure(message)
         except DeviceError as error:
@@ -89,7 +96,7 @@ class Runner:
         """Checks and times one candidate."""
         prepared = self._prepare(message["problem"])
         if self._device is None:
-            self._device = open_device(message["device"], message["seconds"])
+            self._device = open_device(message["device"], message["threads"], message["seconds"])
         candidate = self._load(prepared, message["folder"])
         candidate.run()
         results = {

@@ -10,8 +10,10 @@ import random
 from collections.abc import Sequence
 from statistics import median
 
+import numpy as np
+
 from edgeir.tuning.cost_model import CostModel
-from edgeir.tuning.features import feature_rows
+from edgeir.tuning.features import feature_rows, knob_rows
 from edgeir.tuning.measure import Candidate
 from edgeir.tuning.pruning import is_hopeless
 from edgeir.tuning.record import NEVER_TRUSTED, Record
@@ -20,6 +22,12 @@ from edgeir.tuning.tasks import KernelTask
 STRATEGIES = ("random", "evolutionary", "model")
 ELITE = 12
 POPULATION = 96
+SCHEDULED = 32
+"""Candidates of a batch's ranking that are scheduled, so that the model sees their loops."""
+
+LEARNED = 16
+"""The same for measurements that arrive together: a batch, or, of an earlier run, a part."""
+
 GENERATIONS = 3
 EXPLORED = 0.2
 """Share of a batch that is drawn at random once there are measurements."""
@@ -48,6 +56,7 @@ class Search:
         self._seen: set[tuple[str, str]] = set()
         self._ratios: dict[tuple[str, str], list[float]] = {}
         self.measured: dict[tuple[str, str], tuple[Candidate, float]] = {}
+        self._known_rows: dict[tuple[str, str], np.ndarray] = {}
         self.pruned = 0
         self.exhausted = False
 
@@ -68,7 +77,7 @@ class Search:
         return min([1.0, *(ratio for _, ratio in self.measured.values())])
 
     def learn(self, records: Sequence[Record], *, teach: bool = True) -> None:
-        """Takes measurements in; `teach` hands them to the model too."""
+        """Takes measurements in; `teach` hands them to the model too, if it is used."""
         known = [record for record in records if record.template in self.task.spaces]
         for record in known:
             candidate = Candidate(record.template, dict(record.config))
@@ -78,21 +87,20 @@ class Search:
             # A wrong result is never outvoted.
             wrong = record.error in NEVER_TRUSTED or math.isinf(self.measured.get(candidate.key, (candidate, 1.0))[1])
             self.measured[candidate.key] = (candidate, math.inf if wrong else median(ratios))
-        if teach and known:
-            rows = feature_rows(self.task, [(record.template, record.config) for record in known])
+        if teach and known and self.strategy == "model":
+            rows = feature_rows(self.task, [(record.template, record.config) for record in known], LEARNED)
             self.model.add(self.task.context.kernel, rows, [record.ratio for record in known])
 
     def propose(self, count: int) -> list[Candidate]:
         """Up to `count` candidates that were not proposed before; fewer when the space is used up."""
         chosen: list[Candidate] = []
         if not self._seen:
-            defaults = [self.default]
-            for template in self.task.templates:
-                defaults.append(Candidate(template.name, template.default(self.task.task, self.task.target)))
-            for candidate in defaults:
+            for candidate in self._first():
                 self._take(candidate, chosen)
-        elif self.strategy != "random":
-            ranked = self._evolved() if self.strategy == "model" else self._offspring(count)
+        if not chosen and self.strategy != "random":
+            # A model that knows nothing yet would rank by the alphabet.
+            judged = self.strategy == "model" and self.model.is_trained
+            ranked = self._evolved() if judged else self._offspring(count) if self.measured else []
             for candidate in ranked[: count - max(1, round(EXPLORED * count))]:
                 self._take(candidate, chosen)
         chosen = chosen[:count]
@@ -103,6 +111,11 @@ class Search:
                 self._take(candidate, chosen)
         self.exhausted = len(chosen) < count
         return chosen
+
+    def _first(self) -> list[Candidate]:
+        """What is measured before anything else: the default of every template."""
+        defaults = [Candidate(t.name, t.default(self.task.task, self.task.target)) for t in self.task.templates]
+        return [self.default, *defaults]
 
     def _take(self, candidate: Candidate, chosen: list[Candidate]) -> None:
         if candidate.key not in self._seen:
@@ -178,6 +191,7 @@ class Search:
     def _evolved(self) -> list[Candidate]:
         """Fresh candidates, the fastest by the model first, after some generations under its judgement."""
         pool: dict[tuple[str, str], Candidate] = {}
+        self._known_rows.clear()
         parents = self._elite()
         for _ in range(GENERATIONS):
             for candidate in self._offspring_of(parents, POPULATION // 2):
@@ -189,14 +203,26 @@ class Search:
             if not ranked:
                 return []
             parents = [*self._elite()[: ELITE // 2], *ranked[:ELITE]]
-        return self._ranked(list(pool.values()))
+        return self._ranked_by_loops(self._ranked(list(pool.values())))
 
     def _offspring_of(self, parents: Sequence[Candidate], count: int) -> list[Candidate]:
         children = (self._child(self._parent(parents), parents) for _ in range(count))
         return [child for child in children if self._fresh(child)]
 
     def _ranked(self, candidates: list[Candidate]) -> list[Candidate]:
-        rows = feature_rows(self.task, [(item.template, item.config) for item in candidates])
+        """The fastest first, by what their knobs tell."""
+        new = [item for item in candidates if item.key not in self._known_rows]
+        rows = knob_rows(self.task, [(item.template, item.config) for item in new])
+        self._known_rows.update((item.key, row) for item, row in zip(new, rows, strict=True))
+        return self._sorted(candidates, np.array([self._known_rows[item.key] for item in candidates]))
+
+    def _ranked_by_loops(self, ranked: list[Candidate]) -> list[Candidate]:
+        """The first `SCHEDULED` of a ranking sorted anew by what their scheduled loops tell too, then the rest."""
+        first = ranked[:SCHEDULED]
+        rows = feature_rows(self.task, [(item.template, item.config) for item in first], SCHEDULED)
+        return [*self._sorted(first, rows), *ranked[SCHEDULED:]]
+
+    def _sorted(self, candidates: list[Candidate], rows: np.ndarray) -> list[Candidate]:
         scores = self.model.predict(self.task.context.kernel, rows)
         order = sorted(range(len(candidates)), key=lambda i: (float(scores[i]), candidates[i].key))
         return [candidates[i] for i in order]

@@ -10,7 +10,7 @@ from edgeir.errors import EdgeIRError
 from edgeir.targets.target import Target
 from edgeir.tuning.context import Context
 from edgeir.tuning.cost_model import CostModel
-from edgeir.tuning.features import feature_rows
+from edgeir.tuning.features import NESTS, feature_rows
 from edgeir.tuning.measure import Measurer
 from edgeir.tuning.problem import Problem
 from edgeir.tuning.record import Record
@@ -21,6 +21,9 @@ from edgeir.tuning.tasks import KernelTask, kernel_task
 BATCH = 12
 TRANSFERRED = 1500
 """Records of other kernels and targets that the cost model starts from at most."""
+
+SCHEDULED = 640
+"""Of these so many are scheduled, so that the model sees their loops: some ten milliseconds each, once."""
 
 WINDOW = 3
 """Batches over which progress is judged."""
@@ -188,7 +191,7 @@ def transfer(model: CostModel, store: RecordStore, tasks: Sequence[KernelTask]) 
     Returns:
         How many records were taken, at most `TRANSFERRED`.
     """
-    taken = 0
+    taken, scheduled = 0, 0
     own = {task.context.hash for task in tasks}
     others = [(context, count) for context, count in store.contexts() if context.hash not in own and context.problem]
     # `sorted` keeps the order of hashes among equals, so that the same store teaches the same.
@@ -203,7 +206,9 @@ def transfer(model: CostModel, store: RecordStore, tasks: Sequence[KernelTask]) 
         records = [record for record in store.records(context) if record.template in task.spaces]
         records = records[-min(count, TRANSFERRED - taken) :]
         if records:
-            rows = feature_rows(task, [(record.template, record.config) for record in records])
+            nests = min(NESTS, SCHEDULED - scheduled, len(records))
+            rows = feature_rows(task, [(record.template, record.config) for record in records], nests)
+            scheduled += nests
             model.add(context.kernel, rows, [record.ratio for record in records])
             taken += len(records)
     return taken

@@ -48,7 +48,8 @@ def test_records_of_the_board_are_used_for_the_board(board: str, tmp_path: Path)
     options = ("-t", TARGET, "--threads", 1, "--records", records)
     report = json.loads(run("tune", model, *options, "--device", board, "--trials", 12, "--json"))
     assert report["trials"] >= 12
-    assert report["measured"] is None
+    # Code for aarch64 ran there: it could not run on this machine.
+    assert report["measured"] > 0 and report["measured_default"] > 0
     with RecordStore(records) as store:
         found = store.records()
     good = [record for record in found if not record.error]

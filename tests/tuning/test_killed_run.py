@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeir.tuning.records import RecordStore
+from edgeir.tuning.scratch import PREFIX
 from edgeir.tuning.tuner import BATCH
 from tests.tuning.test_records import integrity
 
@@ -28,21 +29,33 @@ def tuning(path: Path, trials: int) -> subprocess.Popen[str]:
 
 
 def kill_and_go_on(path: Path, times: int) -> None:
+    """Kills runs while they start, and while they measure; then lets one end."""
     generator = random.Random(0)
     reported: set[float] = set()
-    for _ in range(times):
+    measuring = 0
+    for number in range(times):
         process = tuning(path, ENDLESS)
         assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
-        time.sleep(generator.uniform(0, 3))
+        lines = [process.stdout.readline()]
+        assert lines == ["started\n"]
+        if number % 3:
+            # However slow the machine is, most of them die while they measure.
+            lines.append(process.stdout.readline())
+        time.sleep(generator.uniform(0, 1))
+        assert process.poll() is None, "the run ended by itself"
         process.send_signal(signal.SIGKILL)
-        lines = process.stdout.read().split("\n")
+        lines += process.stdout.read().splitlines(keepends=True)
         process.wait()
         # The last line may be torn.
-        reported |= {float(line.split()[1]) for line in lines[:-1] if line.startswith("stored ")}
+        stored = {float(line.split()[1]) for line in lines if line.startswith("stored ") and line.endswith("\n")}
+        measuring += bool(stored)
+        reported |= stored
         assert integrity(path) == "ok"
         with RecordStore(path) as store:
             assert {record.time for record in store.records()} >= reported
+        # Each run removes what the one before left.
+        assert len(list(path.parent.glob(f"{PREFIX}*"))) == 1
+    assert measuring >= times // 2
     with RecordStore(path) as store:
         before = store.count()
     assert before >= len(reported) > 0
@@ -50,6 +63,7 @@ def kill_and_go_on(path: Path, times: int) -> None:
     last = tuning(path, goal)
     last.communicate(timeout=300)
     assert last.returncode == 0
+    assert list(path.parent.glob(f"{PREFIX}*")) == []
     with RecordStore(path) as store:
         assert goal <= store.count() <= goal + BATCH
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -58,6 +59,49 @@ def test_a_fault_costs_one_candidate_and_the_next_one_is_measured() -> None:
     last = records[-1]
     assert last.minimum and last.median and last.yardstick
     assert 0 < last.minimum <= last.median
+
+
+class CountedBuilds:
+    """Counts what a measurer's builders are asked to build."""
+
+    def __init__(self, measurer: ProcessMeasurer) -> None:
+        self.configs: list[tuple[str, str]] = []
+        for worker in measurer._builders:
+            send = worker.send
+
+            def counted(message: Mapping[str, Any], seconds: float, send: Any = send) -> None:
+                self.configs.append(Candidate(message["template"], message["config"]).key)
+                send(message, seconds)
+
+            worker.send = counted
+
+
+def test_what_was_built_is_not_built_again_for_a_second_measurement() -> None:
+    task = tasks()[1]
+    default = Candidate(*task.default)
+    template = task.templates[-1]
+    other = Candidate(template.name, template.default(task.task, task.target))
+    assert other.key != default.key
+    with ProcessMeasurer() as measurer:
+        builds = CountedBuilds(measurer)
+        records = measurer.measure(task, [default, other])
+        records += measurer.measure(task, [other, default])
+        scratch = Path(measurer._scratch.name)
+        assert len(list(scratch.iterdir())) == 2
+    assert [record.error for record in records] == [""] * 4
+    assert builds.configs == [default.key, other.key]
+    assert [record.config for record in records] == [dict(c.config) for c in (default, other, other, default)]
+
+
+def test_a_default_that_cannot_be_built_fails_as_a_candidate_too() -> None:
+    task = dataclasses.replace(tasks()[1], default=("no such", {}))
+    with ProcessMeasurer() as measurer:
+        builds = CountedBuilds(measurer)
+        records = measurer.measure(task, [Candidate("no such", {})])
+        records += measurer.measure(task, [Candidate("no such", {}), Candidate(*tasks()[1].default)])
+    assert [record.error for record in records] == ["invalid", "invalid", ""]
+    assert [key[0] for key in builds.configs] == ["no such", "no such", tasks()[1].default[0]]
+    assert records[-1].yardstick is None
 
 
 class Spoiled:

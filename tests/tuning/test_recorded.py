@@ -69,7 +69,7 @@ def test_a_tuned_model_computes_the_same_and_its_manifest_names_untuned_kernels(
     report = tune(TuneOptions(graph, trials=30, records=records, seed=1))
     assert report.trials >= 30
     assert report.predicted <= report.predicted_default
-    assert report.measured is not None and report.measured > 0
+    assert report.measured > 0 and report.measured_default > 0
     tuned = compile(graph, threads=1, output=tmp_path / "tuned", records=records)
     plain = compile(graph, threads=1, output=tmp_path / "plain", records=records, tuned=False)
     assert plain.manifest.tuned_kernels == ()
@@ -152,6 +152,6 @@ def test_a_killed_tuning_run_goes_on_and_does_not_exceed_its_trials(tmp_path: Pa
         with RecordStore(records) as store:
             counts.append(store.count())
     assert counts == sorted(counts)
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
-    with RecordStore(records) as store:
-        assert 80 <= store.count() <= 92
+    last = subprocess.run([*command, "--json"], cwd=ROOT, check=True, capture_output=True, timeout=300, text=True)
+    # The records also hold kernels of other pipelines, which were compared.
+    assert 80 <= json.loads(last.stdout)["trials"] <= 92

@@ -221,6 +221,21 @@ def test_similar_kernels_teach_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert taught == [near.context.kernel]
 
 
+def test_only_so_many_transferred_records_are_scheduled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    goal, *others = [task for task in wide_tasks() if task.task.anchor == "conv"]
+    monkeypatch.setattr("edgeir.tuning.tuner.SCHEDULED", 5)
+    with RecordStore(tmp_path / "r.sqlite") as store:
+        for task in others:
+            store.add(FakeMeasurer().measure(task, Search(task, 0, "random").propose(4)))
+        model = CostModel()
+        described: list[bool] = []
+        monkeypatch.setattr(
+            model, "add", lambda _, rows, __: described.extend(not np.isnan(row[len(NAMES) :]).all() for row in rows)
+        )
+        assert transfer(model, store, [goal]) == len(described) == 4 * len(others) > 5
+    assert sum(described) == 5
+
+
 def test_a_run_continues_where_the_last_one_ended(tmp_path: Path) -> None:
     with RecordStore(tmp_path / "r.sqlite") as store:
         first = FakeMeasurer()
