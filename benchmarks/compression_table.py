@@ -68,9 +68,7 @@ _PATIENCE = 10.0
 LIMITS = {
     "QAT 4-bit weights": 0.5,
     "QAT log2 4-bit weights": 0.7,
-    "pruned to 50 % MACs, l1": 0.5,
-    "pruned to 50 % MACs, taylor": 0.5,
-    "pruned to 50 % MACs, gradient": 0.5,
+    "pruned to 50 % MACs, gradient, longer": 0.5,
     "90 % sparse, iterative": 0.7,
     "full recipe": 1.0,
 }

@@ -32,6 +32,9 @@ STUDENT_LOSSES: dict[str, dict[str, float]] = {
 RECIPE = {"target_macs": 0.45, "prune_epochs_factor": 2.0}
 """The whole recipe removes a little more, and learns longer after it."""
 
+LONGER = 2.0
+"""How many times longer a pruned network learns in a row that compares no scores."""
+
 LAST_ROUND = 8.0
 """The last round of iterative pruning learns so many times longer than those before it,"""
 
@@ -48,8 +51,7 @@ class Plan:
         images: training images; the first so many, all but those held out if None.
         float_network: of the network where none is given.
         aware: of training with rounded weights.
-        pruned: after channels are removed, where nothing follows.
-        prune: the same in the whole recipe, times its factor.
+        prune: after channels are removed; rows that learn `LONGER`, and the recipe, times their factor.
         round: after each round of setting weights to zero.
         student: of every student.
     """
@@ -58,7 +60,6 @@ class Plan:
     images: int | None = None
     float_network: float = 16.0
     aware: float = 2.0
-    pruned: float = 8.0
     prune: float = 4.0
     round: float = 1.0
     student: float = 4.0
@@ -93,7 +94,7 @@ class Plan:
         if row.startswith("QAT"):
             return found | {"epochs": self.aware}
         if row.startswith("pruned"):
-            return found | {"epochs": self.pruned}
+            return found | {"epochs": self.prune * (LONGER if row.endswith("longer") else 1.0)}
         if "sparse" in row:
             return found | {
                 "epochs": self.round,

@@ -23,6 +23,7 @@ from benchmarks.compression_table_measure import (
 from benchmarks.compression_table_plan import (
     AUGMENT,
     LAST_ROUND,
+    LONGER,
     RECIPE,
     RECOVERY,
     SPARSE_RATE,
@@ -193,10 +194,10 @@ def _aware(setting: Setting, weights: str) -> Row:
     return {**_judged(setting, graph), "accuracy_before_training": before}
 
 
-def _pruned(setting: Setting, score: str) -> Row:
+def _pruned(setting: Setting, score: str, factor: float = 1.0) -> Row:
     graph = setting.passed(setting.float_graph, f"prune-channels{{target-macs=0.5,score={score}}}")
     before = judge_graph(graph, setting.test)[0]["accuracy"]
-    graph = setting.trained(graph, setting.plan.pruned, 2e-3, "prune", losses=RECOVERY)
+    graph = setting.trained(graph, setting.plan.prune * factor, 2e-3, "prune", losses=RECOVERY)
     return {**setting.judge(graph), "accuracy_before_training": before}
 
 
@@ -285,6 +286,7 @@ ROWS: dict[str, Callable[[Setting], Row]] = {
     "QAT log2 4-bit weights": lambda s: _aware(s, "bits=4,scheme=log2,trainable=true"),
     "pruned to 50 % MACs, l1": lambda s: _pruned(s, "l1"),
     "pruned to 50 % MACs, gradient": lambda s: _pruned(s, "gradient"),
+    "pruned to 50 % MACs, gradient, longer": lambda s: _pruned(s, "gradient", LONGER),
     "full recipe": _recipe,
     "90 % sparse, iterative": _sparse,
     "student, plain": lambda s: _student(s, None),
