@@ -35,7 +35,7 @@ RECIPE = {"target_macs": 0.45, "prune_epochs_factor": 2.0}
 LONGER = 2.0
 """How many times longer a pruned network learns in a row that compares no scores."""
 
-LAST_ROUND = 8.0
+LAST_ROUND = 16.0
 """The last round of iterative pruning learns so many times longer than those before it,"""
 
 SPARSE_RATE = 3e-3
