@@ -89,7 +89,7 @@ def test_the_tiles_of_a_panel_fetch_all_of_the_next_one_once(pixels: int) -> Non
 def test_products_with_fetches_are_exact(rows: int) -> None:
     generator = np.random.default_rng(1)
     a, b = (generator.standard_normal(shape).astype("float32") for shape in ((rows, 40), (40, 70)))
-    target = replace(WIDE, l1_bytes=1024)
+    target = replace(WIDE, l1_bytes=1024, cores=1)
     task, template = matmul_task(a.shape, b.shape, constant_b=True), MatmulPacked()
     config = {"rows": 3, "vectors": 1}
     kernel = template.apply(task, config, target)
@@ -99,17 +99,18 @@ def test_products_with_fetches_are_exact(rows: int) -> None:
 
 
 def test_where_it_pays() -> None:
-    target = lookup("x86-64-v4")
+    target = lookup("x86-64-v4").with_cores(1)
     floats = target.l1_bytes // 4
     assert worth_prefetch(2, 2, floats + 1, target)
     assert not worth_prefetch(2, 2, floats, target)  # stays in the first-level cache
     assert not worth_prefetch(1, 2, floats + 1, target)  # bound by memory
     assert not worth_prefetch(2, 1, floats + 1, target)  # nothing comes next
+    assert not worth_prefetch(2, 2, floats + 1, target.with_cores(2))
 
 
 @pytest.mark.parametrize(("target", "instruction"), [("x86-64-v4", "prefetcht0"), ("cortex-a72", "prfm")])
 def test_the_hot_loop_fetches_and_keeps_its_registers(target: str, instruction: str) -> None:
-    machine = lookup(target)
+    machine = lookup(target).with_cores(1)
     block = machine.lanes(32)
     case = square(160, 960, 7, 1, in_block=block, out_block=block, epilogue="relu6")
     text = assembly(case, ConvPointwise(), machine)
