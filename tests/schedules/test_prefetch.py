@@ -22,7 +22,7 @@ from edgeir.schedules.conv_pointwise import ConvPointwise
 from edgeir.schedules.matmul_packed import MatmulPacked
 from edgeir.schedules.prefetch import LINE, worth_prefetch
 from edgeir.targets import lookup
-from tests.schedules.assembly import assembly, hot_block
+from tests.schedules.assembly import Block, assembly
 from tests.schedules.conv_task import check_case, conv_task
 from tests.schedules.tasks import matmul_task, run
 from tests.schedules.test_conv_templates import AVX2, runs_here, square
@@ -115,4 +115,7 @@ def test_the_hot_loop_fetches_and_keeps_its_registers(target: str, instruction: 
     case = square(160, 960, 7, 1, in_block=block, out_block=block, epilogue="relu6")
     text = assembly(case, ConvPointwise(), machine)
     assert re.search(instruction, text)
-    assert hot_block(text).spilled_accumulators == []
+    # LLVM unrolls the loop over a block's channels, so that the products are not one small loop: look at all of it.
+    whole = Block(tuple(text.splitlines()))
+    assert len(whole.fmas) > len(whole.accumulators) > 8
+    assert whole.spilled_accumulators == []
