@@ -113,12 +113,12 @@ class ConvPointwise:
         def anchor(inputs: Sequence[te.Tensor]) -> te.Tensor:
             return result_of_pixels(problem, block, blocks, accumulate_pixels(problem, block, blocks, *inputs[:2]))
 
-        placeholders, outputs = task.build(anchor, {index: packed_shape(problem, block, blocks)})
+        packed = packed_shape(problem, block, blocks)
+        placeholders, outputs = task.build(anchor, {index: packed})
         schedule = new_schedule(task, placeholders, outputs)
         schedule_copies(schedule, parallel=True)
         tile, chunk = int(config["tile_pixels"]), int(config["chunk_pixels"])
         schedule_pixels(schedule, problem, blocks, tile, chunk, str(config["outer"]))
-        packed = packed_shape(problem, block, blocks)
         fetched = worth_prefetch(chunk // tile, packed[0], math.prod(packed), target)
         if fetched:
             (out,) = schedule.get_output_blocks(schedule.get_sblock("root"))

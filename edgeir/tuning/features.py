@@ -17,7 +17,7 @@ from edgeir.schedules.conv_problem import conv_problem
 from edgeir.schedules.register_tile import registers_needed, step_cycles
 from edgeir.schedules.template import Config
 from edgeir.tuning.nest_features import NAMES as LOOPS
-from edgeir.tuning.nest_features import nest_features
+from edgeir.tuning.nest_features import log_size, nest_features
 from edgeir.tuning.pruning import tile_of
 from edgeir.tuning.tasks import KernelTask
 
@@ -42,7 +42,7 @@ def features(task: KernelTask, template: str, config: Config) -> np.ndarray:
             *_task_features(task),
             _code(template),
             *(_knob(task, template, config, name) for name in KNOBS),
-            float(sum(_log(value) for key, value in config.items() if key not in KNOBS and isinstance(value, int))),
+            float(sum(log_size(value) for key, value in config.items() if key not in KNOBS and isinstance(value, int))),
             *_tile_features(task, template, config),
         ],
         dtype=np.float32,
@@ -57,23 +57,17 @@ def feature_rows(task: KernelTask, candidates: Sequence[tuple[str, Config]], nes
         candidates: templates and configurations.
         nests: of so many, evenly spread, the loops are described; it takes ten milliseconds each. NaN for the others.
     """
-    rows = np.full((len(candidates), len(NAMES) + len(LOOPS)), np.nan, np.float32)
+    loops = np.full((len(candidates), len(LOOPS)), np.nan, np.float32)
     described = set(np.linspace(0, len(candidates) - 1, min(nests, len(candidates))).astype(int).tolist())
-    for number, (template, config) in enumerate(candidates):
-        rows[number, : len(NAMES)] = features(task, template, config)
-        if number in described:
-            rows[number, len(NAMES) :] = nest_features(task, template, config)
-    return rows
+    for number in described:
+        loops[number] = nest_features(task, *candidates[number])
+    return np.hstack([knob_rows(task, candidates), loops])
 
 
 def knob_rows(task: KernelTask, candidates: Sequence[tuple[str, Config]]) -> np.ndarray:
     """The rows without their loops, in microseconds each; shape (n, len(NAMES))."""
     rows = [features(task, template, config) for template, config in candidates]
     return np.stack(rows) if rows else np.empty((0, len(NAMES)), np.float32)
-
-
-def _log(value: float) -> float:
-    return math.log2(1 + max(0.0, float(value)))
 
 
 def _code(text: str) -> float:
@@ -87,7 +81,7 @@ def _knob(task: KernelTask, template: str, config: Config, name: str) -> float:
     value = config[name]
     if isinstance(value, str):
         return float(list(task.spaces[template][name]).index(value)) if value in task.spaces[template][name] else -1.0
-    return float(value) if isinstance(value, bool) else _log(value)
+    return float(value) if isinstance(value, bool) else log_size(value)
 
 
 def _task_features(task: KernelTask) -> list[float]:
@@ -96,10 +90,14 @@ def _task_features(task: KernelTask) -> list[float]:
     depth, pixels, channels, kernel, stride = math.nan, math.nan, math.nan, math.nan, math.nan
     if task.task.anchor == "conv":
         problem = conv_problem(task.task)
-        depth, pixels, channels = _log(problem.in_group), _log(problem.pixels), _log(problem.out_group)
+        depth, pixels, channels = log_size(problem.in_group), log_size(problem.pixels), log_size(problem.out_group)
         kernel, stride = float(math.prod(problem.kernel)), float(problem.strides[0])
     return [
-        *(_log(math.prod(output)), _log(sizes[0]) if sizes else 0.0, _log(sizes[1]) if len(sizes) > 1 else 0.0),
+        *(
+            log_size(math.prod(output)),
+            log_size(sizes[0]) if sizes else 0.0,
+            log_size(sizes[1]) if len(sizes) > 1 else 0.0,
+        ),
         *(depth, pixels, channels, kernel, stride, float(task.target.cores), float(len(task.task.operands))),
     ]
 
@@ -112,10 +110,14 @@ def _tile_features(task: KernelTask, template: str, config: Config) -> list[floa
     sums = tile.pixels * tile.vectors
     outputs = math.prod(task.task.anchor_output.shape) / target.lanes()
     return [
-        *(_log(tile.pixels), _log(sums), registers_needed(tile.pixels, tile.vectors, target) / target.vector_registers),
+        *(
+            log_size(tile.pixels),
+            log_size(sums),
+            registers_needed(tile.pixels, tile.vectors, target) / target.vector_registers,
+        ),
         step_cycles(tile.pixels, tile.vectors, target) / sums * tile.waste,
-        *(tile.waste, _log(tile.chunk_bytes)),
+        *(tile.waste, log_size(tile.chunk_bytes)),
         tile.chunk_bytes / max(1, target.l1_bytes),
         tile.chunk_bytes / max(1, target.l2_bytes or target.l1_bytes),
-        _log(outputs / sums / target.cores),
+        log_size(outputs / sums / target.cores),
     ]

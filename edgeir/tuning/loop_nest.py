@@ -16,7 +16,7 @@ from tvm.ir import Call
 from tvm.ir.expr import TensorLoad
 from tvm.s_tir.stmt import SBlockRealize
 
-from edgeir.schedules.analysis import element_bytes
+from edgeir.schedules.analysis import call_name, element_bytes
 from edgeir.schedules.tir_types import AnyBuffer, AnyFunc
 
 LINE = 64
@@ -175,7 +175,7 @@ class _Reader:
             count.loads.append(self._access(node.source, node.indices, depth, spans))
             return
         if isinstance(node, Call):
-            name = str(getattr(node.op, "name", "")).rpartition(".")[2]
+            name = call_name(node)
             count.calls += name not in _CHEAP
             count.arithmetic += name in _CHEAP and name not in ("if_then_else", "likely")
             # What a choice tests is constant in most of a loop, which is cut where it changes.

@@ -160,17 +160,17 @@ def nest_row(nest: LoopNest, target: Target) -> dict[str, float]:
         "hot_beyond_l2": far[hot] / max(1.0, step.steps * step.operations),
         "hot_share": cycles[hot] / total,
         "tail_share": sum(tails) / total,
-        "pieces": _log(pieces[hot]),
+        "pieces": log_size(pieces[hot]),
         "idle": idle[hot],
         "statements": float(len(steps)),
-        "code": _log(sum(s.copies * s.vectors for s in steps)),
-        "allocated": _log(nest.allocated),
-        "operations": _log(operations),
-        "stored": _log(sum(s.steps * s.stores for s in steps)),
-        "cycles": _log(sum(c * i for c, i in zip(cycles, idle, strict=True)) / target.cores),
-        "estimate": _log(sum(c * i for c, i in zip(bounds, idle, strict=True)) / target.cores),
-        "beyond_l1": _log(sum(near)),
-        "beyond_l2": _log(sum(far)),
+        "code": log_size(sum(s.copies * s.vectors for s in steps)),
+        "allocated": log_size(nest.allocated),
+        "operations": log_size(operations),
+        "stored": log_size(sum(s.steps * s.stores for s in steps)),
+        "cycles": log_size(sum(c * i for c, i in zip(cycles, idle, strict=True)) / target.cores),
+        "estimate": log_size(sum(c * i for c, i in zip(bounds, idle, strict=True)) / target.cores),
+        "beyond_l1": log_size(sum(near)),
+        "beyond_l2": log_size(sum(far)),
     }
 
 
@@ -184,20 +184,21 @@ def _hot(statement: Statement, step: Step, target: Target, l1: int, l2: int) -> 
     return {
         "lanes": step.lanes,
         "vectors": float(step.vectors),
-        "unrolled": _log(step.copies),
+        "unrolled": log_size(step.copies),
         "accumulators": step.accumulators / target.vector_registers,
         "registers": step.registers / target.vector_registers,
         "loads_per_operation": step.loads / max(1.0, step.operations),
         "cycles_per_operation": step.cycles / max(1.0, step.operations),
-        **{name: _log(extent) for name, extent in zip(("inner", "second", "third"), inner, strict=False)},
-        **{f"{n}_bytes": _log(size) for n, size in zip(("inner", "second", "third"), sets, strict=False)},
-        "l1_reuse": _log(math.prod(loop.extent for loop in statement.loops[near:])),
-        "l2_reuse": _log(math.prod(loop.extent for loop in statement.loops[far:])),
-        "stride": _log(max(steps, default=0.0)),
+        **{name: log_size(extent) for name, extent in zip(("inner", "second", "third"), inner, strict=False)},
+        **{f"{n}_bytes": log_size(size) for n, size in zip(("inner", "second", "third"), sets, strict=False)},
+        "l1_reuse": log_size(math.prod(loop.extent for loop in statement.loops[near:])),
+        "l2_reuse": log_size(math.prod(loop.extent for loop in statement.loops[far:])),
+        "stride": log_size(max(steps, default=0.0)),
     }
 
 
-def _log(value: float) -> float:
+def log_size(value: float) -> float:
+    """How a size enters a row: a binary logarithm, 0 for nothing, NaN for what is unknown."""
     return math.nan if math.isnan(value) else math.log2(1 + max(0.0, float(value)))
 
 
