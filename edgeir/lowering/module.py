@@ -131,8 +131,9 @@ def plan(graph: Graph, target: Target | None = None) -> Plan:
 class _Builder:
     """Writes `main`."""
 
-    def __init__(self, graph: Graph, plan: Plan, scheduled: Mapping[str, Scheduled]) -> None:
+    def __init__(self, graph: Graph, plan: Plan, scheduled: Mapping[str, Scheduled], arena: bool) -> None:
         self.graph = graph
+        self.arena = arena
         self.plan = plan
         self.scheduled = scheduled
         self.functions_of = self.kernel_functions()
@@ -143,14 +144,18 @@ class _Builder:
         self.constant_bytes = 0
 
     def kernel_functions(self) -> dict[str, tvm.tirx.PrimFunc]:
-        """Key → the kernel; arguments that lie in a concatenation somewhere take an offset."""
+        """Key → the kernel; arguments that may lie in an arena or in a concatenation take an offset."""
         moved: dict[str, set[int]] = {}
         for step in self.plan.calls:
             values = [*step.lowering.sources, *step.node.outputs] if step.lowering is not None else []
-            inside = {i for i, v in enumerate(values) if not isinstance(v, np.ndarray) and viewed(v) in self.plan.parts}
+            inside = {i for i, v in enumerate(values) if not isinstance(v, np.ndarray) and self.is_inside(viewed(v))}
             moved.setdefault(step.key, set()).update(inside)
         functions = {key: self.scheduled[key].kernel.func for key in moved}
         return {key: with_offset_arguments(func, moved[key]) if moved[key] else func for key, func in functions.items()}
+
+    def is_inside(self, value: Value) -> bool:
+        """Whether a value may begin inside a storage."""
+        return value in self.plan.parts or (self.arena and not (value.is_input or value.is_constant))
 
     def function(self, name: str, func: tvm.tirx.PrimFunc) -> relax.GlobalVar:
         if name not in self.functions:
@@ -259,15 +264,18 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def relax_module(graph: Graph, plan: Plan, scheduled: Mapping[str, Scheduled]) -> tuple[tvm.IRModule, int]:
+def relax_module(
+    graph: Graph, plan: Plan, scheduled: Mapping[str, Scheduled], arena: bool = False
+) -> tuple[tvm.IRModule, int]:
     """The module of `main` and the kernels, and the bytes of its constants.
 
     Args:
         graph: the graph; its shapes are fixed.
         plan: its steps.
         scheduled: task key → kernel.
+        arena: whether intermediate results may begin inside a storage.
     """
-    builder = _Builder(graph, plan, scheduled)
+    builder = _Builder(graph, plan, scheduled, arena)
     parameters = [relax.Var(f"input{i}", tensor_type(v.type)) for i, v in enumerate(graph.inputs)]
     builder.variables.update(zip(graph.inputs, parameters, strict=True))
     with builder.block.function("main", parameters):

@@ -1,12 +1,16 @@
-"""Memory of a Relax function whose storages are explicit: views as tensors of their storage, and the peak."""
+"""Memory of a Relax function whose storages are explicit: views as tensors of their storage, one arena, the peak."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import tvm
 from tvm import relax
+
+from edgeir.lowering.arena import Interval, live_bytes, plan_arena
+from edgeir.lowering.in_place import ALIGNMENT
 
 _ALLOC_STORAGE, _ALLOC_TENSOR = "relax.memory.alloc_storage", "relax.memory.alloc_tensor"
 _VIEW = "relax.memory.view"
@@ -45,12 +49,55 @@ def views_of_storage(module: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.
     return module
 
 
+@tvm.transform.module_pass(opt_level=0, name="one_arena")
+def one_arena(module: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+    """Puts the storages of `main` into one, but for those of results; it is shared by what lives at different times.
+
+    Less memory than storages that are reused whole, and what is written next is more often in a cache still. Kernels
+    must take arguments that begin inside a storage.
+    """
+    main: Any = module["main"]
+    bindings = [binding for block in main.body.blocks for binding in block.bindings]
+    lives, returned = _lifetimes(main)
+    inner = [storage for storage in lives if storage not in returned]
+    if not inner:
+        return module
+    sizes = [-(-lives[storage].size // ALIGNMENT) * ALIGNMENT for storage in inner]
+    intervals = [replace(lives[storage], size=size) for storage, size in zip(inner, sizes, strict=True)]
+    arena_plan = plan_arena(intervals)
+    starts = dict(zip(inner, arena_plan.offsets, strict=True))
+    first: Any = next(binding.value for binding in bindings if binding.var in starts)
+    builder = relax.BlockBuilder()
+    size: Any = relax.ShapeExpr(list[Any]([arena_plan.size]))
+    made: Any = builder.normalize(relax.op.memory.alloc_storage(size, *first.args[1:]))
+    arena = relax.Var("arena", made.ty)
+    changed: list[Any] = [relax.VarBinding(arena, made)]
+    for binding in bindings:
+        value: Any = binding.value
+        if binding.var in starts:
+            continue
+        if _name(value) == _ALLOC_TENSOR and value.args[0] in starts:
+            offset: Any = starts[value.args[0]] + int(value.args[1].value)
+            value = relax.op.memory.alloc_tensor(arena, offset, value.args[2], value.args[3])
+            binding = relax.VarBinding(binding.var, value)
+        changed.append(binding)
+    body = relax.SeqExpr([relax.BindingBlock(changed)], main.body.body)
+    function = relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
+    module.update_func(module.get_global_var("main"), function)
+    return module
+
+
 def planned_peak(function: Any) -> int:
     """The greatest sum of storages alive at once, in bytes.
 
     A storage lives as long as something uses a tensor in it, whichever way it came to it: `kill_storage` follows its
     last `alloc_tensor` and frees nothing while that tensor lives.
     """
+    return live_bytes(list(_lifetimes(function)[0].values()))
+
+
+def _lifetimes(function: Any) -> tuple[dict[Any, Interval], set[Any]]:
+    """The steps from and to which each storage is in use, and the storages of what is returned."""
     sizes: dict[Any, int] = {}
     first: dict[Any, int] = {}
     last: dict[Any, int] = {}
@@ -72,17 +119,9 @@ def planned_peak(function: Any) -> int:
         last.update(dict.fromkeys(used, step))
         if not isinstance(value, relax.Call) or name in _SHARING:
             kept[binding.var] = used
-    for variable in _variables(function.body.body):
-        last.update(dict.fromkeys(kept.get(variable, ()), len(bindings)))
-    changes = [0] * (len(bindings) + 2)
-    for storage, size in sizes.items():
-        changes[first[storage]] += size
-        changes[last[storage] + 1] -= size
-    now = peak = 0
-    for change in changes:
-        now += change
-        peak = max(peak, now)
-    return peak
+    returned = {storage for variable in _variables(function.body.body) for storage in kept.get(variable, ())}
+    last.update(dict.fromkeys(returned, len(bindings)))
+    return {storage: Interval(size, first[storage], last[storage]) for storage, size in sizes.items()}, returned
 
 
 def _name(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -22,6 +22,9 @@ BUILD_SECONDS = 20.0
 RUN_SECONDS = 8.0
 REMOTE_SECONDS = 60.0
 DEVICE_ATTEMPTS = 3
+DEFAULT_ATTEMPTS = 3
+"""Builds of a default that ran out of time or died, as on a busy machine; one in each batch."""
+
 KEPT = 12
 """Candidates whose libraries are kept after they ran: the best of a batch is measured again at once."""
 
@@ -107,6 +110,7 @@ class ProcessMeasurer:
         self._builders = [WorkerProcess("build", build_threads, others) for _ in range(count)]
         self._runners = [WorkerProcess("run", run_threads, timed) for _ in range(1 if local else runners)]
         self._defaults: dict[str, str | None] = {}
+        self._unlucky: Counter[str] = Counter()
         self._kept: OrderedDict[tuple[str, tuple[str, str]], str] = OrderedDict()
         self._made = 0
 
@@ -167,6 +171,9 @@ class ProcessMeasurer:
                     answer = {"error": "crash", "detail": f"the {worker.role} process died"}
                     worker.restart()
                 self._finish(batch, worker, at_work.pop(worker), answer, to_run)
+        kernel = task.context.hash
+        if self._defaults[kernel] is None and 0 < self._unlucky[kernel] < DEFAULT_ATTEMPTS:
+            del self._defaults[kernel]
         return [record for record in batch.records if record is not None]
 
     def _assign(
@@ -195,6 +202,7 @@ class ProcessMeasurer:
                     "problem": task.problem.to_text(),
                     "folder": job.folder or self._defaults[task.context.hash],
                     "yardstick": self._defaults[task.context.hash],
+                    "others": task.others,
                     "device": self._device,
                     "threads": task.target.cores,
                     "seconds": self._run_seconds,
@@ -209,6 +217,7 @@ class ProcessMeasurer:
         kernel = batch.task.context.hash
         if job.index is None:
             self._defaults[kernel] = None if answer["error"] else job.folder
+            self._unlucky[kernel] += answer["error"] in ("timeout", "crash")
             if answer["error"]:
                 for other in [other for other in to_run if other.folder is None]:
                     to_run.remove(other)

@@ -10,13 +10,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import tvm
 
 from edgeir.ir.graph import Graph, Value
 from edgeir.lowering.layouts import to_logical, to_physical
 from edgeir.lowering.task import Lowering, lower_node
 from edgeir.tuning.build_candidate import LIBRARY
 from edgeir.tuning.devices import Device, DeviceError, open_device
+from edgeir.tuning.loaded import Loaded, load
 from edgeir.tuning.problem import KERNEL, Problem, disagreement, reference
 
 SHORTEST_REPEAT = 4e-4
@@ -35,30 +35,13 @@ HOPELESS = 4.0
 
 @dataclass
 class Prepared:
-    """A problem, ready for candidates: reference results and arguments, in physical form."""
+    """A problem, ready for candidates: reference results, arguments in physical form, and which are constants."""
 
     graph: Graph
     lowering: Lowering
     arguments: list[np.ndarray]
+    constants: list[int]
     expected: dict[str, np.ndarray]
-
-
-@dataclass
-class Loaded:
-    """A candidate with its arguments on the device."""
-
-    module: Any
-    arguments: list[Any]
-    outputs: int
-
-    def run(self) -> None:
-        """Runs the kernel once."""
-        self.module[KERNEL](*self.arguments)
-
-    def seconds(self, device: Any, number: int, repeat: int) -> list[float]:
-        """Seconds of one run, for each repeat of `number` runs; measured on the device."""
-        timer = self.module.time_evaluator(KERNEL, device, number=number, repeat=repeat)
-        return list(timer(*self.arguments).results)
 
 
 class Runner:
@@ -73,7 +56,8 @@ class Runner:
         """Checks and times one candidate, or says why not.
 
         Args:
-            message: `problem`, `folder`, `yardstick` (folder or None), `device`, `threads`, `seconds` (limit).
+            message: `problem`, `folder`, `yardstick` (folder or None), `others` (bytes, as for `load`), `device`,
+                `threads`, `seconds` (limit).
 
         Returns:
             `error` ("" if all went well), `detail`, and the times.
@@ -97,32 +81,28 @@ class Runner:
         prepared = self._prepare(message["problem"])
         if self._device is None:
             self._device = open_device(message["device"], message["threads"], message["seconds"])
-        candidate = self._load(prepared, message["folder"])
+        candidate = self._load(prepared, message["folder"], message["others"])
         candidate.run()
-        results = {
-            value: argument.numpy()
-            for value, argument in zip(prepared.graph.outputs, candidate.arguments[-candidate.outputs :], strict=True)
-        }
+        pairs = zip(prepared.graph.outputs, candidate.results, strict=True)
+        results = {value: result.numpy() for value, result in pairs}
         names = prepared.graph.output_names
         logical = {
             name: to_logical(array, value.type) for name, (value, array) in zip(names, results.items(), strict=True)
         }
         if wrong := disagreement(logical, prepared.expected):
             return {"error": "wrong", "detail": wrong}
-        yardstick = self._default(prepared, message["yardstick"])
+        yardstick = self._default(prepared, message["yardstick"], message["others"])
         return self._time(candidate, yardstick)
 
     def _time(self, candidate: Loaded, yardstick: Loaded | None) -> dict[str, Any]:
-        assert self._device is not None
-        device = self._device.handle
-        before = [] if yardstick is None else timed(yardstick, device, 2 * FEWEST_REPEATS)
-        first = candidate.seconds(device, 1, 1)[0]
+        before = [] if yardstick is None else timed(yardstick, 2 * FEWEST_REPEATS)
+        first = candidate.seconds(1, 1)[0]
         if before and first > HOPELESS * min(before):
             times = [first]
         else:
-            times = timed(candidate, device)
+            times = timed(candidate)
             # The default on both sides of the candidate, so that a change of the machine's speed shows in both.
-            before += [] if yardstick is None else timed(yardstick, device, FEWEST_REPEATS)
+            before += [] if yardstick is None else timed(yardstick, FEWEST_REPEATS)
         return {
             "error": "",
             "detail": "",
@@ -137,7 +117,8 @@ class Runner:
             inputs, expected = reference(graph)
             lowering = lower_node(next(iter(graph.nodes)), KERNEL)
             arguments = [self._argument(source, inputs) for source in lowering.sources]
-            self._problems[text] = Prepared(graph, lowering, arguments, expected)
+            constants = [i for i, s in enumerate(lowering.sources) if isinstance(s, np.ndarray) or s.is_constant]
+            self._problems[text] = Prepared(graph, lowering, arguments, constants, expected)
             while len(self._problems) > 4:
                 self._problems.popitem(last=False)
         return self._problems[text]
@@ -147,14 +128,14 @@ class Runner:
             return source
         return to_physical(source.data if source.is_constant else inputs[source.name], source.type)
 
-    def _default(self, prepared: Prepared, folder: str | None) -> Loaded | None:
+    def _default(self, prepared: Prepared, folder: str | None, others: int) -> Loaded | None:
         if folder is None:
             return None
         if self._yardstick is None or self._yardstick[0] != folder:
-            self._yardstick = (folder, self._load(prepared, folder))
+            self._yardstick = (folder, self._load(prepared, folder, others))
         return self._yardstick[1]
 
-    def _load(self, prepared: Prepared, folder: str) -> Loaded:
+    def _load(self, prepared: Prepared, folder: str, others: int) -> Loaded:
         assert self._device is not None
         arrays = list(prepared.arguments)
         for index in range(len(arrays)):
@@ -162,9 +143,8 @@ class Runner:
             if os.path.exists(packed):
                 arrays[index] = np.load(packed, allow_pickle=False)
         outputs = [_unwritten(spec.shape, spec.dtype) for spec in prepared.lowering.task.outputs]
-        module = self._device.load(os.path.join(folder, LIBRARY))
-        arguments = [tvm.runtime.tensor(array, self._device.handle) for array in (*arrays, *outputs)]
-        return Loaded(module, arguments, len(outputs))
+        library = os.path.join(folder, LIBRARY)
+        return load(library, self._device, [*arrays, *outputs], len(outputs), prepared.constants, others)
 
 
 def _unwritten(shape: Sequence[int], dtype: str) -> np.ndarray:
@@ -174,14 +154,14 @@ def _unwritten(shape: Sequence[int], dtype: str) -> np.ndarray:
     return empty
 
 
-def timed(loaded: Loaded, device: Any, most: int = MOST_REPEATS) -> list[float]:
+def timed(loaded: Loaded, most: int = MOST_REPEATS) -> list[float]:
     """Seconds of one run, over repeats that go on until the fastest ones agree."""
     loaded.run()
-    once = loaded.seconds(device, 1, 1)[0]
+    once = loaded.seconds(1, 1)[0]
     number = max(1, int(SHORTEST_REPEAT / max(once, 1e-9)))
     times: list[float] = []
     while len(times) < most:
-        times += loaded.seconds(device, number, FEWEST_REPEATS)
+        times += loaded.seconds(number, FEWEST_REPEATS)
         fastest = sorted(times)[:3]
         if fastest[-1] <= STABLE * fastest[0] or sum(times) * number > LONGEST_TIMING:
             break

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgeir.errors import EdgeIRError
-from edgeir.ir.graph import Graph
+from edgeir.ir.graph import Graph, Value
 from edgeir.lowering.module import plan
 from edgeir.schedules.select import matching
 from edgeir.schedules.task import Task
@@ -34,6 +34,8 @@ class KernelTask:
         templates: those that can schedule it, in order of preference.
         spaces: template name → its space.
         default: template name and configuration that are used without tuning.
+        others: bytes of the model's other constants, which pass the caches between two runs; twice the last cache at
+            most.
     """
 
     name: str
@@ -45,6 +47,7 @@ class KernelTask:
     templates: tuple[Template, ...]
     spaces: Mapping[str, Space]
     default: tuple[str, Config]
+    others: int = 0
 
     @property
     def size(self) -> int:
@@ -154,15 +157,23 @@ def kernel_tasks(
         if step.lowering is not None:
             counts[step.key] = counts.get(step.key, 0) + 1
             first.setdefault(step.key, step)
+    constants = constant_bytes(graph.constants)
+    most = 2 * (target.l3_bytes or target.l2_bytes)
     tasks = []
     for key, step in first.items():
         if known is not None and key in known:
-            tasks.append(replace(known[key], name=step.lowering.task.name, count=counts[key]))
-            continue
-        made = kernel_task(Problem.of_node(step.node), target, step.lowering.task.name, counts[key], extra)
-        if made.task.key != key:
-            raise EdgeIRError("a kernel does not read back from its text", where=str(step.node))
-        tasks.append(made)
-        if known is not None:
-            known[key] = made
+            made = known[key]
+        else:
+            made = kernel_task(Problem.of_node(step.node), target, extra=extra)
+            if made.task.key != key:
+                raise EdgeIRError("a kernel does not read back from its text", where=str(step.node))
+            if known is not None:
+                known[key] = made
+        others = min(most, constants - constant_bytes(step.node.present_inputs))
+        tasks.append(replace(made, name=step.lowering.task.name, count=counts[key], others=others))
     return tasks
+
+
+def constant_bytes(values: Iterable[Value]) -> int:
+    """Bytes of the constants among some values, each counted once."""
+    return sum(value.data.nbytes for value in dict.fromkeys(values) if value.is_constant)

@@ -11,7 +11,7 @@ from edgeir.targets.target import Target
 from edgeir.tuning.context import Context
 from edgeir.tuning.cost_model import CostModel
 from edgeir.tuning.features import NESTS, feature_rows
-from edgeir.tuning.measure import Measurer
+from edgeir.tuning.measure import DEFAULT_ATTEMPTS, Measurer
 from edgeir.tuning.problem import Problem
 from edgeir.tuning.record import Record
 from edgeir.tuning.records import RecordStore
@@ -40,6 +40,7 @@ class Progress:
         task: the kernel.
         search: its search.
         default_seconds: least seconds of the default configuration so far; None before it ran.
+        looks: how often the default was to be measured first, in this run.
         trials: measurements in the store, earlier runs included.
         failures: those that failed.
         history: the best ratio after each batch of this run.
@@ -48,6 +49,7 @@ class Progress:
     task: KernelTask
     search: Search
     default_seconds: float | None = None
+    looks: int = 0
     trials: int = 0
     failures: int = 0
     history: list[float] = field(default_factory=list)
@@ -158,15 +160,17 @@ class Tuner:
     def _next(self) -> Progress | None:
         """The kernel to work on: each one's default first, then the largest expected gain."""
         for item in self.progress:
-            if item.default_seconds is None and not item.trials:
+            if item.default_seconds is None and item.looks < DEFAULT_ATTEMPTS:
                 return item
         best = max(self.progress, key=lambda item: item.expected_gain, default=None)
         return best if best is not None and best.expected_gain > 0 else None
 
     def _step(self, item: Progress, count: int) -> None:
         first = item.default_seconds is None
-        # A first look at each kernel: the default of every template.
-        candidates = item.search.propose(min(count, len(item.task.templates)) if first else count)
+        item.looks += first
+        # A first look at each kernel: the default of every template. The next ones, if it failed: itself.
+        again = [item.search.default] if first and item.trials else []
+        candidates = again or item.search.propose(min(count, len(item.task.templates)) if first else count)
         before = item.search.best_ratio
         if candidates:
             item.take(self._measurer.measure(item.task, candidates, self._keep))

@@ -8,13 +8,13 @@ from tvm import relax
 
 import edgeir.ops  # noqa: F401  (registers the operators)
 from edgeir.lowering.module import copy_function
-from edgeir.lowering.storages import planned_peak, views_of_storage
+from edgeir.lowering.storages import one_arena, planned_peak, views_of_storage
 
 HALF = relax.TensorType(list[Any]([1024]), "float32")
 WHOLE = relax.TensorType(list[Any]([2048]), "float32")
 
 
-def planned() -> Any:
+def planned(arena: bool = False) -> Any:
     """Two halves written into a whole of 8192 bytes, the first one read again after it; all through copies."""
     builder = relax.BlockBuilder()
     x = relax.Var("x", HALF)
@@ -46,7 +46,8 @@ def planned() -> Any:
     module: Any = builder.get()
     steps: Any = (
         passes.Normalize(), passes.ToNonDataflow(), passes.RemovePurityChecking(), passes.CallTIRRewrite(),
-        passes.StaticPlanBlockMemory(), passes.LowerAllocTensor(), views_of_storage, passes.KillAfterLastUse(),
+        *([] if arena else [passes.StaticPlanBlockMemory()]), passes.LowerAllocTensor(), views_of_storage,
+        *([one_arena] if arena else []), passes.KillAfterLastUse(),
     )  # fmt: skip
     for step in steps:
         module = step(module)
@@ -63,3 +64,29 @@ def test_views_become_tensors_of_the_storage() -> None:
     text = planned()["main"].script()
     assert "memory.view" not in text
     assert "alloc_tensor(storage, 4096, R.shape([1024])" in text
+
+
+def test_one_arena_holds_all_but_the_results() -> None:
+    main = planned(arena=True)["main"]
+    calls = [binding.value for block in main.body.blocks for binding in block.bindings]
+    named = [(getattr(getattr(call, "op", None), "name", ""), call) for call in calls]
+    storages = [call for name, call in named if name == "relax.memory.alloc_storage"]
+    # The copies of x (4096 bytes each, one after another) beside the whole (8192); and two results.
+    assert sorted(int(call.args[0].values[0]) for call in storages) == [4096, 8192, 8192 + 4096]
+    arena = main.body.blocks[0].bindings[0].var
+    inside = [call for name, call in named if name == "relax.memory.alloc_tensor" and call.args[0].same_as(arena)]
+    places = sorted((int(call.args[1].value), int(call.args[2].values[0])) for call in inside)
+    # The whole and its two halves, and twice the place beside it.
+    assert len(places) == 5
+    assert {offset % 64 for offset, _ in places} == {0}
+    assert planned_peak(main) == 8192 + 4096 + 8192 + 4096
+
+
+def test_a_function_without_storages_has_no_arena() -> None:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", HALF)
+    with builder.function("main", [x]):
+        builder.emit_func_output(x)
+    module: Any = builder.get()
+    make: Any = one_arena
+    assert "alloc_storage" not in make(module)["main"].script()

@@ -266,6 +266,26 @@ def test_the_largest_share_of_time_gets_the_most_trials(tmp_path: Path) -> None:
         assert tuner.seconds < tuner.default_seconds
 
 
+def test_a_default_that_once_ran_out_of_time_is_measured_again(tmp_path: Path) -> None:
+    class Busy(FakeMeasurer):
+        def measure(self, task: KernelTask, candidates: Sequence[Candidate], on_record=None) -> list[Record]:
+            records = super().measure(task, candidates)
+            if not self.measured_before:
+                self.measured_before = True
+                records = [Record(r.context, r.template, r.config, error="timeout") for r in records]
+            for record in records:
+                (on_record or (lambda _: None))(record)
+            return records
+
+        measured_before = False
+
+    with RecordStore(tmp_path / "r.sqlite") as store:
+        tuner = Tuner(wide_tasks()[:1], store, Busy(), batch=4)
+        tuner.run(trials=30)
+        assert tuner.progress[0].default_seconds is not None
+        assert tuner.trials >= 30
+
+
 def test_without_a_limit_there_is_no_run(tmp_path: Path) -> None:
     with RecordStore(tmp_path / "r.sqlite") as store, pytest.raises(EdgeIRError, match="limit"):
         Tuner(wide_tasks(), store, FakeMeasurer()).run()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgeir.emit.c.arena import ArenaPlan, Interval, plan_arena
 from edgeir.ir import Value
+from edgeir.lowering.arena import ArenaPlan, Interval, plan_arena
 from edgeir.lowering.bare import BareProgram
 from edgeir.lowering.in_place import ALIGNMENT
 from edgeir.lowering.views import value_bytes

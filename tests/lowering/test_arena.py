@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeir.emit.c.arena import Interval, live_bytes, plan_arena
+from edgeir.lowering.arena import Interval, live_bytes, plan_arena
 
 _INTERVALS = st.lists(
     st.builds(
