@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tvm import te
+from tvm.s_tir.schedule import LoopRV
 
 from edgeir.schedules.conv_dense import (
     accumulate_pixels,
@@ -26,15 +27,20 @@ from edgeir.schedules.conv_dense import (
     schedule_pixels,
     schedule_rows,
 )
+from edgeir.schedules.conv_pointwise import pixel_tiles
 from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
 from edgeir.schedules.conv_stages import (
+    ACCUMULATE,
+    TirSchedule,
     check_config,
     kernel_function,
+    loop_extent,
     new_schedule,
     schedule_copies,
     workspace_bytes,
     zero_padded,
 )
+from edgeir.schedules.prefetch import mark_prefetch, prefetch_choices, with_prefetch
 from edgeir.schedules.register_tile import choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
@@ -42,6 +48,10 @@ from edgeir.targets.target import Target
 
 MOST_FLAT_PIXELS = 8
 """Pixels of a flattened tile: each needs an address of its own, and there are about a dozen registers for addresses."""
+
+FETCHED_PIXELS = 64
+"""Pixels up to which fetching weights ahead gained (1 to 5 % of a 3x3 layer of 7x7 pixels); beyond, reading them is
+lost in the arithmetic."""
 
 
 class ConvDirect:
@@ -62,16 +72,21 @@ class ConvDirect:
         return whole_out and whole_in and block > 1
 
     def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
-        """Tile rows and columns, channel blocks of a tile, which loop is outermost, and how pixels are walked."""
+        """Tile rows and columns, blocks of a tile, the outermost loop, how pixels are walked, and fetched weights."""
         problem = conv_problem(task)
         block = output_block(problem, target)
         rows, columns = problem.out_spatial
+        packed = packed_shape(problem, block, 1)
+        assert problem.weight_operand is not None
         return {
             "tile_rows": [n for n in (1, 2, 4) if n <= rows],
             "tile_columns": list(range(1, min(problem.pixels, max(columns, 8), target.vector_registers) + 1)),
             "blocks": divisors(-(-problem.out_group // block), 8),
             "outer": ["channels", "pixels"],
             "walk": ["rows", "flat"] if problem.out_block else ["rows"],
+            "prefetch": prefetch_choices(
+                task, problem.weight_operand, problem.pixels, packed[0], math.prod(packed), target
+            ),
         }
 
     def default(self, task: Task, target: Target) -> Config:
@@ -94,6 +109,7 @@ class ConvDirect:
             "blocks": tile.blocks,
             "outer": outer_loop(problem, target),
             "walk": walk,
+            "prefetch": problem.pixels <= FETCHED_PIXELS and True in self.space(task, target)["prefetch"],
         }
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
@@ -118,13 +134,30 @@ class ConvDirect:
         if flat:
             chunk = flat_chunk(problem, -(-problem.out_group // block), target)
             schedule_pixels(schedule, problem, blocks, columns, chunk, outer)
+            tiles = pixel_tiles(schedule, problem, chunk, outer)
         else:
             schedule_rows(schedule, problem, block, blocks, (rows, columns), outer)
+            tiles = _row_tiles(schedule, problem, rows, outer)
+        packed = packed_shape(problem, block, blocks)
+        fetched = bool(config["prefetch"]) and packed[0] > 1 and math.prod(count for _, count in tiles) > 1
+        if fetched:
+            mark_prefetch(schedule, schedule.get_loops(schedule.get_sblock(f"{ACCUMULATE}_update"))[-5], tiles)
+        func = kernel_function(schedule, problem, target)
         return Kernel(
-            func=kernel_function(schedule, problem, target),
+            func=with_prefetch(func, index, outer=1, inner=2) if fetched else func,
             pack={index: pack_weight(problem, block, blocks)},
             workspace_bytes=workspace_bytes(problem, task.anchor_inputs[0].shape),
         )
+
+
+def _row_tiles(schedule: TirSchedule, problem: ConvProblem, tile_rows: int, outer: str) -> list[tuple[LoopRV, int]]:
+    """The loops over register tiles that `schedule_rows` made, and how many iterations share a panel of weights."""
+    (out,) = schedule.get_output_blocks(schedule.get_sblock("root"))
+    *around, rows, columns = schedule.get_loops(out)[:-4]
+    count = problem.out_spatial[0] // tile_rows
+    # Whole rows of tiles are part of the fused loop, innermost or outside of the channels; others have their own loop.
+    shared = loop_extent(schedule, rows) if around else count if outer == "channels" else 1
+    return [*([(rows, shared)] if shared > 1 else []), (columns, loop_extent(schedule, columns))]
 
 
 def flat_chunk(problem: ConvProblem, blocks: int, target: Target) -> int:

@@ -12,10 +12,10 @@ a direct convolution by about 3e-6.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from tvm import te, tirx
 
 from edgeir.schedules.conv_dense import cut_tail
@@ -35,88 +35,36 @@ from edgeir.schedules.conv_stages import (
     schedule_elementwise,
     stage,
 )
-from edgeir.schedules.register_tile import choose_tile, divisors, total_cycles, vectors_per_block
+from edgeir.schedules.narrow_block import mark_sums, mark_whole, only_halves, used_lanes, with_narrow_blocks
+from edgeir.schedules.register_tile import RegisterTile, choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
+from edgeir.schedules.winograd_transforms import (
+    chosen,
+    input_transform,
+    output_transform,
+    pack_weight,
+    packed_shape,
+)
 from edgeir.targets.target import Target
 
 INPUT_ROWS, INPUT_TILES = "winograd_input_rows", "winograd_input"
 PRODUCTS, OUTPUT_ROWS = ACCUMULATE, "winograd_output_rows"
 
-BT = {
-    2: [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
-    4: [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ],
-}
-G = {
-    2: [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
-    4: [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ],
-}
-AT = {
-    2: [[1, 1, 1, 0], [0, 1, -1, -1]],
-    4: [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
-}
-"""The transforms for the interpolation points 0, 1, -1 (and 2, -2), infinity."""
-
 STREAM_BYTES_PER_CYCLE = 6.0
 """Bytes per cycle that one core reads from beyond its L2 cache; used to judge whether Winograd's larger weights pay."""
+
+WIDE_VECTOR_BITS = 512
+"""Vectors of so many bits are transformed a row of a tile at a time by default: 1 % faster on Zen 4, where with AVX2
+either way is faster on some layers by as much."""
+
+SURE_LOSS = 1.5
+"""Times a direct convolution's estimated cycles: beyond it the search does not try Winograd either."""
 
 
 def tiles(problem: ConvProblem, m: int) -> tuple[int, int]:
     """Rows and columns of output tiles."""
     return -(-problem.out_spatial[0] // m), -(-problem.out_spatial[1] // m)
-
-
-def packed_shape(problem: ConvProblem, m: int, blocks: int) -> tuple[int, ...]:
-    """Shape of the packed weight: (t * t, O tiles, I blocks, I, blocks, block)."""
-    o = -(-problem.out_channels // (problem.out_block * blocks))
-    return ((m + 2) ** 2, o, problem.in_blocks, problem.in_block, blocks, problem.out_block)
-
-
-def pack_weight(problem: ConvProblem, m: int, blocks: int) -> Callable[[np.ndarray], np.ndarray]:
-    """How OIHW weights become transformed and packed; computed in float64."""
-    shape = packed_shape(problem, m, blocks)
-
-    def pack(weight: np.ndarray) -> np.ndarray:
-        e, o, k, i, _, block = shape
-        g = np.array(G[m])
-        transformed = np.einsum("xr,oirs,ys->xyoi", g, weight.astype(np.float64), g).reshape(e, *weight.shape[:2])
-        full = np.zeros((e, o * blocks * block, k * i), weight.dtype)
-        full[:, : weight.shape[0], : weight.shape[1]] = transformed
-        return np.ascontiguousarray(full.reshape(e, o, blocks, block, k, i).transpose(0, 1, 4, 5, 2, 3))
-
-    return pack
-
-
-def combination(rows: Sequence[Sequence[float]], index: Any, value: Callable[[int], Any]) -> Any:
-    """Row `index` of a constant matrix times the vector `value`; `index` is constant once its loop is unrolled."""
-    chosen: Any = None
-    for number, row in enumerate(rows):
-        total: Any = None
-        for column, factor in enumerate(row):
-            if factor == 0:
-                continue
-            term = value(column)
-            if factor == -1 and total is not None:
-                total = total - term
-                continue
-            term = term if factor == 1 else term * tirx.const(float(factor), "float32")
-            total = term if total is None else total + term
-        chosen = total if chosen is None else tirx.Select(index == number, total, chosen)
-    return chosen
 
 
 def padded_input(problem: ConvProblem, m: int, x: te.Tensor) -> te.Tensor:
@@ -127,8 +75,14 @@ def padded_input(problem: ConvProblem, m: int, x: te.Tensor) -> te.Tensor:
     shape = (problem.batch, problem.in_blocks, rows * m + 2, columns * m + 2, problem.in_block)
 
     def element(n: Any, k: Any, h: Any, w: Any, v: Any) -> Any:
-        inside = tirx.all(h >= top, h < top + height, w >= left, w < left + width)
-        return tirx.if_then_else(inside, x(n, k, h - top, w - left, v), tirx.const(0.0, "float32"))
+        inside = []
+        for place, begin, extent, whole in ((h, top, height, shape[2]), (w, left, width, shape[3])):
+            if begin:
+                inside.append(tirx.likely(place >= begin))
+            if whole > begin + extent:
+                inside.append(tirx.likely(place < begin + extent))
+        value = x(n, k, h - top, w - left, v)
+        return tirx.if_then_else(tirx.all(*inside), value, tirx.const(0.0, "float32")) if inside else value
 
     return stage(shape, element, PAD)
 
@@ -142,12 +96,12 @@ def transformed(problem: ConvProblem, m: int, blocks: int, x: te.Tensor, u: te.T
 
     def row(n: Any, k: Any, p: Any, a: Any, c: Any, v: Any) -> Any:
         top, left = p // columns * m, p % columns * m
-        return combination(BT[m], a, lambda r: padded(n, k, top + r, left + c, v))
+        return chosen(input_transform(m, [padded(n, k, top + r, left + c, v) for r in range(t)]), a)
 
     half = stage(row_shape, row, INPUT_ROWS)
     v_tiles = stage(
         (batch, t * t, problem.in_blocks, n_tiles, problem.in_block),
-        lambda n, e, k, p, v: combination(BT[m], e % t, lambda c: half(n, k, p, e // t, c, v)),
+        lambda n, e, k, p, v: chosen(input_transform(m, [half(n, k, p, e // t, c, v) for c in range(t)]), e % t),
         INPUT_TILES,
     )
     k, i = reduce_axis(problem.in_blocks, "k"), reduce_axis(problem.in_block, "i")
@@ -157,18 +111,18 @@ def transformed(problem: ConvProblem, m: int, blocks: int, x: te.Tensor, u: te.T
         lambda n, e, o, b, p, v: te.sum(v_tiles(n, e, k, p, i) * u(e, o, k, i, b, v), axis=[k, i]),
         PRODUCTS,
     )
-    out_rows = stage(
-        (batch, problem.out_blocks, n_tiles, m, t, block),
-        lambda n, o, p, a, c, v: combination(AT[m], a, lambda r: products(n, r * t + c, o // blocks, o % blocks, p, v)),
-        OUTPUT_ROWS,
-    )
-    return stage(
-        (batch, problem.out_blocks, *problem.out_spatial, block),
-        lambda n, o, h, w, v: combination(
-            AT[m], w % m, lambda c: out_rows(n, o, h // m * columns + w // m, h % m, c, v)
-        ),
-        RESULT,
-    )
+
+    def out_row(n: Any, o: Any, p: Any, a: Any, c: Any, v: Any) -> Any:
+        values = [products(n, r * t + c, o // blocks, o % blocks, p, v) for r in range(t)]
+        return chosen(output_transform(m, values), a)
+
+    out_rows = stage((batch, problem.out_blocks, n_tiles, m, t, block), out_row, OUTPUT_ROWS)
+
+    def result(n: Any, o: Any, h: Any, w: Any, v: Any) -> Any:
+        place = (h // m * columns + w // m, h % m)
+        return chosen(output_transform(m, [out_rows(n, o, *place, c, v) for c in range(t)]), w % m)
+
+    return stage((batch, problem.out_blocks, *problem.out_spatial, block), result, RESULT)
 
 
 class ConvWinograd:
@@ -177,7 +131,7 @@ class ConvWinograd:
     name = "conv_winograd"
 
     def match(self, task: Task, target: Target) -> bool:
-        """Float32 dense 3x3 stride-1 convolutions with constant weights that are expected to gain a fifth or more."""
+        """Float32 dense 3x3 stride-1 convolutions with constant weights, unless they surely lose."""
         if not is_plain_float_conv(task):
             return False
         problem = conv_problem(task)
@@ -189,16 +143,22 @@ class ConvWinograd:
             and problem.out_block > 1
             and problem.weight_operand is not None
         )
-        return shape_fits and best_plan(problem, target)[0] < 0.8 * direct_cycles(problem, target)
+        return shape_fits and best_plan(problem, target)[0] < SURE_LOSS * direct_cycles(problem, target)
+
+    def faster(self, task: Task, target: Target) -> bool:
+        """Whether a fifth or more is expected to be gained: the estimate errs, and a direct convolution is exacter."""
+        problem = conv_problem(task)
+        return best_plan(problem, target)[0] < 0.8 * direct_cycles(problem, target)
 
     def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
-        """Output tile, tiles and channel blocks of a register tile, tile rows of a chunk, and what runs in parallel."""
+        """Output tile, register tile, tile rows of a chunk, rows transformed at once, and what runs in parallel."""
         problem = conv_problem(task)
         return {
             "m": [2, 4],
             "tile_pixels": list(range(1, target.vector_registers + 1)),
             "blocks": divisors(problem.out_blocks, 8),
             "chunk_rows": list(range(1, tiles(problem, 2)[0] + 1)),
+            "rows": ["all", "single"],
             "parallel": ["chunks", "stages"],
         }
 
@@ -207,13 +167,14 @@ class ConvWinograd:
         problem = conv_problem(task)
         _, m, chunk = best_plan(problem, target)
         rows, columns = tiles(problem, m)
-        tile = choose_tile(1, chunk * columns, problem.out_blocks, problem.out_block, target)
+        tile, _ = product_tile(problem, chunk * columns, target)
         pieces = problem.batch * -(-rows // chunk)
         return {
             "m": m,
             "tile_pixels": tile.columns,
             "blocks": tile.blocks,
             "chunk_rows": chunk,
+            "rows": "single" if target.vector_bits >= WIDE_VECTOR_BITS else "all",
             "parallel": "chunks" if pieces >= 4 * target.cores else "stages",
         }
 
@@ -233,12 +194,17 @@ class ConvWinograd:
         placeholders, outputs = task.build(anchor, {index: packed_shape(problem, m, blocks)})
         schedule = new_schedule(task, placeholders, outputs)
         by_chunks = config["parallel"] == "chunks"
-        schedule_winograd(schedule, problem, m, blocks, int(config["tile_pixels"]), chunk, by_chunks)
+        schedule_winograd(schedule, m, chunk, str(config["rows"]), by_chunks)
+        lanes = used_lanes(problem, target)
+        narrow = lanes < problem.out_block and blocks == problem.out_blocks
+        halves = only_halves(blocks, target)
+        schedule_products(schedule, int(config["tile_pixels"]), by_chunks, lanes if narrow else 0, halves)
         tile_bytes = 4 * (m + 2) ** 2 * chunk * columns * (target.cores if by_chunks else 1)
         channels = problem.in_blocks * problem.in_block + problem.out_blocks * problem.out_block
         padded = 4 * problem.batch * problem.in_blocks * problem.in_block * (rows * m + 2) * (columns * m + 2)
+        func = kernel_function(schedule, problem, target)
         return Kernel(
-            func=kernel_function(schedule, problem, target),
+            func=with_narrow_blocks(func) if narrow else func,
             pack={index: pack_weight(problem, m, blocks)},
             workspace_bytes=padded + tile_bytes * channels,
         )
@@ -253,19 +219,31 @@ def direct_cycles(problem: ConvProblem, target: Target) -> float:
     return problem.batch * step * problem.in_channels * 9
 
 
+def product_tile(problem: ConvProblem, columns: int, target: Target) -> tuple[RegisterTile, float]:
+    """The tile with the fewest cycles for `columns` tiles, and its cycles for one step of the sums of all of them.
+
+    It is one of half vectors, twice as many in a cycle, where these save the last block's unused half.
+    """
+    blocks, lanes = problem.out_blocks, used_lanes(problem, target)
+    if lanes == problem.out_block or not only_halves(blocks, target):
+        tile = choose_tile(1, columns, blocks, problem.out_block, target)
+        return tile, total_cycles(1, columns, blocks, tile, vectors_per_block(problem.out_block, target), target)
+    halves, parts = replace(target, vector_bits=32 * lanes, fma_per_cycle=2 * target.fma_per_cycle), 2 * blocks - 1
+    tile = choose_tile(1, columns, 1, parts * lanes, halves)
+    return replace(tile, blocks=blocks), total_cycles(1, columns, 1, tile, parts, halves)
+
+
 def winograd_cycles(problem: ConvProblem, m: int, chunk: int, target: Target) -> float:
     """Estimated cycles with output tiles of m x m and chunks of `chunk` tile rows.
 
     Counts the products, or the streaming of their weights for each chunk if that takes longer; the transforms; and the
     traffic of transformed tiles where a chunk's exceed half of the L2 cache.
     """
-    vectors = vectors_per_block(problem.out_block, target)
     rows, columns = tiles(problem, m)
     cache = target.l2_bytes or 8 * target.l1_bytes
     t2, channels = (m + 2) ** 2, problem.in_channels + problem.out_channels
     passes = -(-rows // chunk)
-    tile = choose_tile(1, chunk * columns, problem.out_blocks, problem.out_block, target)
-    step = total_cycles(1, chunk * columns, problem.out_blocks, tile, vectors, target)
+    _, step = product_tile(problem, chunk * columns, target)
     products = passes * t2 * problem.in_channels * step
     weight_bytes = 4 * t2 * problem.in_channels * problem.out_channels
     if weight_bytes > cache // 2:
@@ -287,21 +265,24 @@ def best_plan(problem: ConvProblem, target: Target) -> tuple[float, int, int]:
     return min(plans)
 
 
-def schedule_winograd(
-    schedule: TirSchedule,
-    problem: ConvProblem,
-    m: int,
-    blocks: int,
-    tile: int,
-    chunk: int,
-    by_chunks: bool,
-) -> None:
-    """Chunks of tile rows; in each: input transform, products, output transform."""
+def schedule_winograd(schedule: TirSchedule, m: int, chunk: int, rows: str, by_chunks: bool) -> None:
+    """Chunks of tile rows; in each: input transform, products, output transform.
+
+    Args:
+        schedule: of the stages of `transformed`.
+        m: rows and columns of an output tile.
+        chunk: tile rows of a chunk.
+        rows: how many rows of a tile are transformed at once: `all` or a `single` one.
+        by_chunks: whether chunks run in parallel, or else the stages of a chunk.
+    """
     out = inline_epilogue(schedule, keep=(PAD, INPUT_ROWS, INPUT_TILES, PRODUCTS, OUTPUT_ROWS))
     blocks_of = {name: schedule.get_sblock(name) for name in (PAD, INPUT_ROWS, INPUT_TILES, PRODUCTS, OUTPUT_ROWS)}
     for block in producers_of_accumulation(schedule):
         if block_name(schedule, block) not in (INPUT_ROWS, INPUT_TILES):
-            schedule_elementwise(schedule, schedule.get_loops(block), parallel=True)
+            loops = schedule.get_loops(block)
+            schedule_elementwise(schedule, loops, parallel=True)
+            if block_name(schedule, block) == PAD:
+                cut_tail(schedule, loops[-2])
     n, o, h, w, v = schedule.get_loops(out)
     piece, row, a = schedule.split(h, [None, chunk, m])
     column, c = schedule.split(w, [None, m])
@@ -310,25 +291,38 @@ def schedule_winograd(
     schedule.unroll(a)
     schedule.unroll(c)
     schedule.vectorize(v)
-    schedule.compute_at(blocks_of[OUTPUT_ROWS], column, preserve_unit_loops=True)
+    schedule.compute_at(blocks_of[OUTPUT_ROWS], column if rows == "all" else a, preserve_unit_loops=True)
     for name in (PRODUCTS, INPUT_TILES):
         schedule.compute_at(blocks_of[name], place, preserve_unit_loops=True)
     if by_chunks:
         schedule.parallel(place)
     else:
         schedule.parallel(schedule.fuse(o, row))
-    schedule_unrolled(schedule, blocks_of[OUTPUT_ROWS])
+    unroll_inner(schedule, blocks_of[OUTPUT_ROWS])
 
     *_, e, k, p, i = schedule.get_loops(blocks_of[INPUT_TILES])
-    schedule.reorder(k, p, e, i)
-    schedule.unroll(e)
+    a, c = schedule.split(e, [None, m + 2])
+    schedule.reorder(k, p, a, c, i)
+    schedule.unroll(a)
+    schedule.unroll(c)
     schedule.vectorize(i)
-    schedule.compute_at(blocks_of[INPUT_ROWS], p, preserve_unit_loops=True)
+    schedule.compute_at(blocks_of[INPUT_ROWS], p if rows == "all" else a, preserve_unit_loops=True)
     if not by_chunks:
         schedule.parallel(schedule.fuse(k, p))
-    schedule_unrolled(schedule, blocks_of[INPUT_ROWS])
+    unroll_inner(schedule, blocks_of[INPUT_ROWS])
 
-    products = blocks_of[PRODUCTS]
+
+def schedule_products(schedule: TirSchedule, tile: int, by_chunks: bool, lanes: int, halves: bool) -> None:
+    """Register tiles of tiles x channel blocks, their sums stored when they are complete.
+
+    Args:
+        schedule: where the products are computed for a chunk.
+        tile: tiles of a register tile.
+        by_chunks: whether chunks run in parallel, or else the products of a chunk.
+        lanes: of the last channel block that are computed; 0 for all.
+        halves: whether those of the other blocks are computed so many at a time.
+    """
+    products = schedule.get_sblock(PRODUCTS)
     store = schedule.cache_write(products, 0, "global")
     *_, e, o, b, p, v, k, i = schedule.get_loops(products)
     p, pixel = schedule.split(p, [None, tile])
@@ -338,17 +332,17 @@ def schedule_winograd(
     if not by_chunks:
         schedule.parallel(schedule.fuse(e, o))
     for block in (products, store):
-        for loop in schedule.get_loops(block)[-3:-1]:
-            schedule.unroll(loop)
-        schedule.vectorize(schedule.get_loops(block)[-1])
+        unroll_inner(schedule, block)
     init = schedule.decompose_reduction(products, k)
-    for loop in schedule.get_loops(init)[-3:-1]:
-        schedule.unroll(loop)
-    schedule.vectorize(schedule.get_loops(init)[-1])
+    unroll_inner(schedule, init)
+    if lanes:
+        mark_sums(schedule, schedule.get_loops(products)[-2], lanes, halves)
+        for block in (store, init):
+            mark_whole(schedule, schedule.get_loops(block)[-2], lanes)
 
 
-def schedule_unrolled(schedule: TirSchedule, block: Any) -> None:
-    """Unrolls the last two loops before the vector loop of a transform, whose constants then fold."""
+def unroll_inner(schedule: TirSchedule, block: Any) -> None:
+    """Unrolls the last two loops before the vector loop; the constants of a transform then fold."""
     first, second, vector = schedule.get_loops(block)[-3:]
     schedule.unroll(first)
     schedule.unroll(second)

@@ -15,11 +15,12 @@ from edgeir.schedules.matmul_tile import (
     Sums,
     accumulate,
     choose_matmul_tile,
+    rows_outside,
     schedule_float_sums,
     schedule_matmul,
     tile_space,
 )
-from edgeir.schedules.prefetch import with_prefetch, worth_prefetch
+from edgeir.schedules.prefetch import prefetch_choices, with_prefetch, worth_prefetch
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.schedules.tir_types import AnyTensor
@@ -54,13 +55,24 @@ class MatmulPacked:
         return right is not None and task.operands[right].constant and task.anchor_operands[0] != right
 
     def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
-        """Register tiles: `rows` of the left operand, `vectors` of columns."""
-        return tile_space(_problem(task), target)
+        """Register tiles: `rows` of the left operand, `vectors` of columns; and whether weights are fetched ahead."""
+        problem, right = _problem(task), task.anchor_operands[1]
+        assert right is not None
+        tiles = tile_space(problem, target)
+        # The tile with the fewest panels and the most tiles that use them: is there a loop over these around one?
+        extreme = MatmulTile(1, max(int(vectors) for vectors in tiles["vectors"]))
+        used = 1 if rows_outside(problem, extreme, target) else problem.rows
+        panels = problem.groups * math.ceil(problem.columns / target.lanes())
+        return {**tiles, "prefetch": prefetch_choices(task, right, used, panels, _floats(problem), target)}
 
     def default(self, task: Task, target: Target) -> Config:
-        """The tile that the register count allows and that wastes least."""
-        tile = choose_matmul_tile(_problem(task), target)
-        return {"rows": tile.rows, "vectors": tile.vectors}
+        """The tile that the register count allows and that wastes least; fetches where they pay."""
+        problem = _problem(task)
+        tile = choose_matmul_tile(problem, target)
+        offered = True in self.space(task, target)["prefetch"]
+        panels = math.ceil(problem.columns / tile.width(target))
+        fetched = offered and worth_prefetch(problem.rows // tile.rows, panels, _floats(problem), target)
+        return {"rows": tile.rows, "vectors": tile.vectors, "prefetch": fetched}
 
     def apply(self, task: Task, config: Config, target: Target) -> Kernel:
         """The kernel and how to pack its constant.
@@ -80,7 +92,7 @@ class MatmulPacked:
 
         placeholders, outputs = task.build(anchor, {right: shape})
         args: list[Any] = [*placeholders, *outputs]
-        fetched = worth_prefetch(problem.rows // tile.rows, shape[1], math.prod(shape), target)
+        fetched = bool(config["prefetch"]) and problem.rows > tile.rows and shape[0] * shape[1] > 1
         sums = (
             Sums(schedule_float_sums, partial(with_prefetch, weight=right, outer=2, inner=1), fetched=True)
             if fetched
@@ -92,3 +104,7 @@ class MatmulPacked:
 
 def _problem(task: Task) -> MatmulProblem:
     return required_problem(task, matmul_problem(task))
+
+
+def _floats(problem: MatmulProblem) -> int:
+    return problem.groups * problem.depth * problem.columns

@@ -189,8 +189,8 @@ def _schedule_tile(
     *group, row, column = schedule.get_loops(output)
     panel, vector, lane = schedule.split(column, factors=[None, tile.vectors, target.lanes()])
     row_tile, row_inner = schedule.split(row, factors=[None, tile.rows])
-    rows_outside = not how.panel_at_a_time and _rows_outside(problem, tile, target, how.element_bytes)
-    first, second = (row_tile, panel) if rows_outside else (panel, row_tile)
+    rows_first = not how.panel_at_a_time and rows_outside(problem, tile, target, how.element_bytes)
+    first, second = (row_tile, panel) if rows_first else (panel, row_tile)
     schedule.reorder(*group, first, second, row_inner, vector, lane)
     schedule.vectorize(lane)
     epilogue = _place_epilogue(schedule, sums, output, second, target)
@@ -207,8 +207,8 @@ def _schedule_tile(
         _spread(schedule, group, first, target)
     depth = len(group) + 2
     step = how.schedule(schedule, sums, depth, tile, target)
-    if how.fetched and not rows_outside:
-        mark_prefetch(schedule, step, row_tile)
+    if how.fetched and not rows_first:
+        mark_prefetch(schedule, step, [(row_tile, analysis.extent(schedule, row_tile))])
     if problem.rows % tile.rows:
         overlap_tail(schedule, row_tile, problem.rows)
     if problem.columns % tile.width(target):
@@ -241,14 +241,14 @@ def _spread(schedule: AnySchedule, group: list[Any], first: Any, target: Target)
     schedule.parallel(group[0] if groups >= target.cores else first)
 
 
-def _rows_outside(problem: MatmulProblem, tile: MatmulTile, target: Target, element_bytes: int) -> bool:
+def rows_outside(problem: MatmulProblem, tile: MatmulTile, target: Target, element_bytes: int = 4) -> bool:
     """Whether walking all panels for each tile of rows moves less memory than the other way round."""
     cache = target.l2_bytes * 3 // 4
     left, right = (extent * problem.depth * element_bytes for extent in (problem.rows, problem.columns))
     row_tiles, panels = math.ceil(problem.rows / tile.rows), math.ceil(problem.columns / tile.width(target))
     panels_outside = right + left * (panels if left > cache else 1)
-    rows_outside = left + right * (row_tiles if right > cache else 1)
-    return rows_outside < panels_outside
+    tiles_outside = left + right * (row_tiles if right > cache else 1)
+    return tiles_outside < panels_outside
 
 
 def schedule_float_sums(

@@ -18,10 +18,11 @@ from typing import Any
 
 import tvm_ffi
 from tvm import tirx
-from tvm.ir.expr import TensorLoad
+from tvm.ir.expr import StringImm, TensorLoad
 from tvm.s_tir.stmt import SBlockRealize
 
 from edgeir.schedules.analysis import nodes
+from edgeir.schedules.task import Task
 from edgeir.schedules.tir_types import AnyFunc, AnySchedule
 from edgeir.targets.target import Target
 
@@ -32,10 +33,27 @@ _STEP, _TILES = "edgeir.prefetch_step", "edgeir.prefetch_tiles"
 _READ, _KEEP, _DATA = 0, 3, 1  # arguments of LLVM's prefetch: not for writing, into all caches, not instructions
 
 
+def prefetch_choices(
+    task: Task, weight: int, tiles: int, panels: int, elements: int, target: Target
+) -> Sequence[int | str | bool]:
+    """Values of the knob "prefetch": whether to fetch, where that can do anything, else that nothing is fetched.
+
+    Weights that the kernel decodes first are in a cache, and are no argument.
+
+    Args:
+        task: what is computed.
+        weight: which operand are the weights.
+        tiles: that use a panel, with the smallest tile.
+        panels: of weights, with the narrowest tile.
+        elements: floats of all panels.
+        target: the machine.
+    """
+    stored = task.operands[weight].spec.dtype == "float32"
+    return [False, True] if stored and worth_prefetch(tiles, panels, elements, target) else [False]
+
+
 def worth_prefetch(tiles: int, panels: int, elements: int, target: Target) -> bool:
     """Whether fetching pays: for panels used by several tiles that do not all stay in the first-level cache.
-
-    With one thread only: with two, networks took 1.3 times (efficientnet_lite0) to twice (minilm) as long.
 
     Args:
         tiles: that use a panel.
@@ -43,19 +61,20 @@ def worth_prefetch(tiles: int, panels: int, elements: int, target: Target) -> bo
         elements: floats of all panels.
         target: the machine.
     """
-    return target.kind == "llvm" and target.cores == 1 and tiles > 1 and panels > 1 and 4 * elements > target.l1_bytes
+    return target.kind == "llvm" and tiles > 1 and panels > 1 and 4 * elements > target.l1_bytes
 
 
-def mark_prefetch(schedule: AnySchedule, step: Any, tiles: Any) -> None:
+def mark_prefetch(schedule: AnySchedule, step: Any, tiles: Sequence[tuple[Any, int]]) -> None:
     """Has each iteration of the loop `step`, over the steps of a panel, fetch a part of the next panel.
 
     Args:
         schedule: where the loops are.
         step: the innermost loop of the reduction; all loops in it are over lanes and tiles in registers.
-        tiles: the loop over the tiles that use the panel.
+        tiles: the loops, outer first, over the tiles that use a panel, and how many iterations in a row use the same.
     """
     schedule.annotate(step, _STEP, 1)
-    schedule.annotate(tiles, _TILES, 1)
+    for loop, count in tiles:
+        schedule.annotate(loop, _TILES, count)
 
 
 def with_prefetch(func: AnyFunc, weight: int, outer: int, inner: int) -> AnyFunc:
@@ -68,33 +87,59 @@ def with_prefetch(func: AnyFunc, weight: int, outer: int, inner: int) -> AnyFunc
         inner: how many of its last axes are the lanes of a step.
     """
     buffer = func.params[weight]
-    tiles = next((node for node in nodes(func) if isinstance(node, tirx.For) and _TILES in node.annotations), None)
-    if tiles is None:
+    tiles = [node for node in nodes(func) if _is_marked(node)][::-1]
+    if not tiles:
         return func
 
     def rewrite(loop: Any) -> Any:
-        if _STEP not in loop.annotations:
-            return loop
-        body = tirx.SeqStmt([*_fetches(loop.body, buffer, tiles, outer, inner), loop.body])
-        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, None, {}, loop.step)
+        if _STEP in loop.annotations:
+            body = tirx.SeqStmt([*_fetches(loop.body, buffer, tiles, outer, inner), loop.body])
+            return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, None, {}, loop.step)
+        if loop.kind == tirx.ForKind.PARALLEL and any(_is_marked(node) for node in nodes(loop)):
+            return _as_function(loop, f"{func.attrs['global_symbol']}_piece", buffer)
+        return loop
 
     return tvm_ffi.structural_map(func, ((tirx.For, rewrite),))
 
 
-def _fetches(body: Any, buffer: Any, tiles: Any, outer: int, inner: int) -> list[Any]:
+def _is_marked(node: Any) -> bool:
+    return isinstance(node, tirx.For) and _TILES in node.annotations
+
+
+def _as_function(loop: Any, name: str, buffer: Any) -> Any:
+    """A parallel loop whose body is a function of its own.
+
+    LLVM takes a fetch for a read. In the body of a parallel loop it does not know that the weights are not the sums,
+    where TVM puts those on the heap, and stores all sums before each fetch: the networks took up to twice as long. The
+    pointers that TVM passes to a function of its own are marked as not overlapping.
+    """
+    body = tirx.AttrStmt(tirx.IntImm("int32", 0), "compute_scope", StringImm(name), loop.body)
+    whole = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, None, loop.annotations, loop.step)
+    # After the function TVM's code generator goes on with its debug location, which LLVM rejects; a statement sets it.
+    return tirx.SeqStmt([whole, _fetch(buffer, 0)])
+
+
+def _fetch(buffer: Any, position: Any) -> Any:
+    indices = [*[0] * (len(buffer.shape) - 1), position]
+    address = tirx.call_intrin("handle", "tirx.address_of", tirx.BufferLoad(buffer, indices))
+    return tirx.Evaluate(tirx.call_intrin("void", "tirx.prefetch", address, _READ, _KEEP, _DATA))
+
+
+def _fetches(body: Any, buffer: Any, tiles: Sequence[Any], outer: int, inner: int) -> list[Any]:
     indices, extents = _first_load(body, buffer), [int(extent) for extent in buffer.shape]
     rank = len(extents)
     panel = _flat(indices[:outer], extents[:outer])
     step = _flat(indices[outer : rank - inner], extents[outer : rank - inner])
     steps, lanes = math.prod(extents[outer : rank - inner]), math.prod(extents[rank - inner :])
-    width = -(-lanes // int(tiles.extent))
-    start = (panel + 1) * (steps * lanes) + (tiles.loop_var * steps + step) * width
-    found = []
-    for line in range(-(-width // LINE)):
-        position = [*[0] * (rank - 1), start + line * LINE]
-        address = tirx.call_intrin("handle", "tirx.address_of", tirx.BufferLoad(buffer, position))
-        found.append(tirx.Evaluate(tirx.call_intrin("void", "tirx.prefetch", address, _READ, _KEEP, _DATA)))
-    return found
+    counts = [int(loop.annotations[_TILES]) for loop in tiles]
+    tile = _flat([_counted(loop, count) for loop, count in zip(tiles, counts, strict=True)], counts)
+    width = -(-lanes // math.prod(counts))
+    start = (panel + 1) * (steps * lanes) + (tile * steps + step) * width
+    return [_fetch(buffer, start + line * LINE) for line in range(-(-width // LINE))]
+
+
+def _counted(loop: Any, count: int) -> Any:
+    return loop.loop_var if int(loop.extent) == count else loop.loop_var % count
 
 
 def _flat(indices: Sequence[Any], extents: Sequence[int]) -> Any:

@@ -11,6 +11,7 @@ from edgeir.schedules.conv_direct import ConvDirect
 from edgeir.schedules.conv_fallback import ConvFallback
 from edgeir.schedules.conv_pointwise import ConvPointwise
 from edgeir.schedules.conv_winograd import ConvWinograd
+from edgeir.schedules.data_movement import DataMovement
 from edgeir.schedules.elementwise import Elementwise
 from edgeir.schedules.fallback import Fallback
 from edgeir.schedules.gpu_conv import GpuConv
@@ -59,6 +60,7 @@ CPU_TEMPLATES: tuple[Template, ...] = (
     Pooling(),
     Reduction(),
     Elementwise(),
+    DataMovement(),
     Fallback(),
 )
 GPU_TEMPLATES: tuple[Template, ...] = (

@@ -23,7 +23,7 @@ from edgeir.tuning.tasks import KernelTask
 
 KNOBS = (
     *("tile_pixels", "tile_rows", "tile_columns", "blocks", "chunk_pixels", "chunk_rows", "band_rows", "m"),
-    *("outer", "walk", "padding", "parallel", "vectors", "rows", "pack", "tile"),
+    *("outer", "walk", "padding", "parallel", "vectors", "rows", "pack", "tile", "prefetch"),
 )
 """The knobs that have a column of their own; those of other templates share the last column."""
 

@@ -7,7 +7,7 @@ import importlib.metadata
 
 from tvm.target import codegen
 
-SCHEDULE_VERSION = 1
+SCHEDULE_VERSION = 2
 """Raised when a template's knobs change their meaning, so that older records no longer apply."""
 
 

@@ -12,7 +12,7 @@ from edgeir.schedules.template import Template
 from edgeir.targets.target import Target
 from tests.schedules.conv_task import ConvCase, conv_task
 
-_LABEL = re.compile(r"^\.L\w+:")
+_LABEL = re.compile(r"^\.L(?!tmp)\w+:")  # not those of debug information, which stand within blocks
 _FMA = re.compile(r"^\s*(vfn?madd\d+ps|fmla)\s")
 _STACK = re.compile(r"\(%rsp[,)]|\[sp[\],]")
 _REGISTER = re.compile(r"%([xyz]mm\d+)|\b([qv]\d+)\b")

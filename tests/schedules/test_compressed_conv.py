@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,3 +117,13 @@ def test_the_workspace_counts_the_decoded_weight() -> None:
     task = lower_node(node, "kernel").task
     assert template.match(task, target)
     assert template.apply(task, template.default(task, target), target).workspace_bytes == 32 * 64 * 4
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
+def test_decoded_weights_beyond_the_first_level_cache_are_not_fetched_ahead(
+    kernel: tuple[int, int], threads: int
+) -> None:
+    target = replace(lookup("x86-64-v2").with_cores(threads), l1_bytes=1024)
+    templates, _ = check(*network("int4", 4, (32, 64), kernel), target)
+    assert CompressedConv.name in templates

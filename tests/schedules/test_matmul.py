@@ -119,7 +119,9 @@ def test_every_tile_gives_the_same_product(rows, vectors, pack):
 
 def test_a_config_outside_the_space_is_refused():
     task = matmul_task((13, 20), (20, 40), constant_b=True)
-    for config in ({"rows": 1}, {"rows": 99, "vectors": 1}, {"rows": 1, "vectors": 1, "other": 2}):
+    good = {"rows": 1, "vectors": 1, "prefetch": False}
+    MatmulPacked().apply(task, good, PLAIN)
+    for config in ({"rows": 1}, {**good, "rows": 99}, {**good, "other": 2}, {**good, "prefetch": True}):
         with pytest.raises(EdgeIRError):
             MatmulPacked().apply(task, config, PLAIN)
 
