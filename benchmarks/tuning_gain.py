@@ -5,7 +5,8 @@
 
 Each model is tuned for each number of threads (`edgeir tune`; records that exist are continued), then all contenders
 take turns as in `benchmarks.latency`. Ratios are of minima: tuned by untuned, and tuned by the fastest other engine.
-`progress` holds the predicted time of the kernels by the default's, after so many seconds.
+`progress` holds the predicted time of the kernels by the default's, after so many seconds, and `early` what it was
+after four minutes by the last one. `kernels` says what was found for each.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tuned(item: Network, threads: int, minutes: float, records: Path) -> dict[str, Any]:
-    """Tunes; returns the number of trials, the pipeline, and the progress."""
+    """Tunes; returns the number of trials, the pipeline, the kernels, and the progress."""
     running: list[Tuner] = []
     progress: list[tuple[float, float]] = []
     start = time.monotonic()
@@ -68,7 +69,15 @@ def _tuned(item: Network, threads: int, minutes: float, records: Path) -> dict[s
 
     options = TuneOptions(item.path, "host", item.shapes, minutes=minutes, threads=threads, records=records)
     found = tune(options, running.append, note)
-    return {"trials": found.trials, "passes": found.passes, "progress": progress}
+    kernels = list(found.kernels)
+    known = {"trials": found.trials, "passes": found.passes, "kernels": kernels, "progress": progress}
+    return {**known, "early": early(progress)}
+
+
+def early(progress: Sequence[tuple[float, float]], seconds: float = 240.0) -> float | None:
+    """The predicted time after so many seconds, by the last one; None where less is known."""
+    reached = [ratio for second, ratio in progress if second <= seconds]
+    return reached[-1] / progress[-1][1] if reached else None
 
 
 def gains(rows: dict[str, dict[str, Any]]) -> dict[str, float | None]:
@@ -92,10 +101,11 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, float | None]:
 
 def table(report: dict[str, Any]) -> str:
     """One line for each model and number of threads, and the geometric means."""
-    lines = [f"{'model':<24}{'threads':>8}{'trials':>8}{'by untuned':>12}{'by fastest other':>18}"]
+    lines = [f"{'model':<24}{'threads':>8}{'trials':>8}{'by untuned':>12}{'by fastest other':>18}{'after 4 min':>13}"]
     for row in report["results"]:
         line = f"{row['model']:<24}{row['threads']:>8}{row['trials']:>8}"
-        lines.append(line + "".join(_ratio(row[k], w) for k, w in zip(report["summary"], (12, 18), strict=True)))
+        ratios = [_ratio(row[key], width) for key, width in zip(report["summary"], (12, 18), strict=True)]
+        lines.append(line + "".join(ratios) + _ratio(row["early"], 13))
     means = "".join(_ratio(value, width) for value, width in zip(report["summary"].values(), (12, 18), strict=True))
     return "\n".join([*lines, f"{'geometric mean':<40}{means}"])
 

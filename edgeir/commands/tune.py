@@ -17,7 +17,7 @@ from edgeir.passes.pipelines import default_pipeline
 from edgeir.passmanager import PassContext, Pipeline
 from edgeir.pipeline_search import MeasurementError, PipelineSearch
 from edgeir.targets import Target, lookup
-from edgeir.tuning.devices import parse_device
+from edgeir.tuning.devices import LOCAL, parse_device
 from edgeir.tuning.kernel_seconds import RecordedSeconds
 from edgeir.tuning.measure import Measurer, ProcessMeasurer
 from edgeir.tuning.measure_models import model_seconds
@@ -103,8 +103,7 @@ def tune(
         raise EdgeIRError("tuning needs a limit", expected="--trials N or --minutes M")
     parse_device(options.device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    local = options.device == "local"
-    if local and options.threads > cores:
+    if options.device == LOCAL and options.threads > cores:
         raise EdgeIRError("too many threads", where="--threads", expected=f"at most {cores}", got=options.threads)
     target = lookup(options.target).with_cores(options.threads)
     graph = imported(options)
@@ -114,9 +113,9 @@ def tune(
     measurer = ProcessMeasurer(options.threads, device=options.device, runners=options.runners)
     with RecordStore(options.records) as store, measurer:
         pipeline = default
-        if local and options.passes is None:
+        if options.passes is None:
             seconds = SEARCH_SECONDS if limit is None else SEARCH_SHARE * limit
-            pipeline = fastest_pipeline(graph, target, store, measurer, seconds)
+            pipeline = fastest_pipeline(graph, target, store, measurer, seconds, options.device)
         chosen = _run(pipeline, graph, target)
         tasks = kernel_tasks(chosen, target)
         tuner = Tuner(tasks, store, measurer, options.seed, options.strategy)
@@ -151,16 +150,22 @@ def imported(options: TuneOptions) -> Graph:
 
 
 def fastest_pipeline(
-    graph: Graph, target: Target, store: RecordStore, measurer: Measurer, seconds: float = SEARCH_SECONDS
+    graph: Graph,
+    target: Target,
+    store: RecordStore,
+    measurer: Measurer,
+    seconds: float = SEARCH_SECONDS,
+    device: str = LOCAL,
 ) -> Pipeline:
     """The pipeline that makes the model fastest: the recorded one, or what a search finds and a run of both confirms.
 
     Args:
         graph: as imported, with static shapes.
-        target: this machine, with the threads to use.
+        target: the machine, with the threads to use.
         store: what was measured, and where measurements go.
         measurer: measures kernels.
         seconds: for the search.
+        device: where whole models run, as `parse_device` reads it.
     """
     default = default_pipeline(target)
     if not store.count(model_context(graph, target)):
@@ -173,7 +178,7 @@ def fastest_pipeline(
         if found != default:
             scheduler = RecordedScheduler(store, target)
             models = [build(_run(item, graph, target), target, scheduler=scheduler) for item in (found, default)]
-            found_seconds, default_seconds = model_seconds(graph, models, target.cores)
+            found_seconds, default_seconds = model_seconds(graph, models, target.cores, device=device)
         store.add([pipeline_record(graph, target, str(found), found_seconds, default_seconds)])
     recorded = recorded_passes(store, graph, target)
     return default if recorded is None else Pipeline(recorded)

@@ -20,6 +20,8 @@ from edgeir.passmanager import PassContext
 from edgeir.targets import host_cores, lookup
 from edgeir.tuning.devices import DeviceError, open_device
 from edgeir.tuning.measure_models import model_seconds
+from edgeir.tuning.recorded_passes import model_context
+from edgeir.tuning.records import RecordStore
 from tests.tuning.small_network import small_network
 from tests.tuning.test_measure import mapped_kernels, session_of
 
@@ -81,8 +83,12 @@ def test_a_device_that_is_gone_is_named(server: Any) -> None:
 
 
 def test_tuning_over_rpc_reports_the_device_s_latency_of_the_whole_model(server: Any, tmp_path: Path) -> None:
-    report = tune(TuneOptions(small_network(), trials=8, device=address(server), records=tmp_path / "r.sqlite"))
+    graph = small_network()
+    report = tune(TuneOptions(graph, trials=8, device=address(server), records=tmp_path / "r.sqlite"))
     assert report.trials >= 8
+    # Choices above kernels were made there, too.
+    with RecordStore(tmp_path / "r.sqlite") as store:
+        assert store.count(model_context(graph, lookup("host").with_cores(1))) == 1
     # The default's kernels, timed alone there, add up to about the whole.
     assert 0.2 * report.predicted_default < report.measured_default < 20 * report.predicted_default
     assert 0 < report.measured < 20 * report.predicted_default
