@@ -18,10 +18,10 @@ from edgeir.targets import lookup
 
 # How a multiply-add of full vectors of floats is written, and everything that multiplies floats.
 FULL_VECTORS = {
-    "cortex-a53": r"fmla\s+v\d+\.4s, v\d+\.4s, v\d+\.(4s|s\[\d\])$",
-    "cortex-a72": r"fmla\s+v\d+\.4s, v\d+\.4s, v\d+\.(4s|s\[\d\])$",
-    "cortex-a76": r"fmla\s+v\d+\.4s, v\d+\.4s, v\d+\.(4s|s\[\d\])$",
-    "armv7-neon": r"v(mla|fma)\.f32\s+q\d+, q\d+, (q\d+|d\d+\[\d\])$",
+    "cortex-a53": r"fml[as]\s+v\d+\.4s, v\d+\.4s, v\d+\.(4s|s\[\d\])$",
+    "cortex-a72": r"fml[as]\s+v\d+\.4s, v\d+\.4s, v\d+\.(4s|s\[\d\])$",
+    "cortex-a76": r"fml[as]\s+v\d+\.4s, v\d+\.4s, v\d+\.(4s|s\[\d\])$",
+    "armv7-neon": r"v(ml|fm)[as]\.f32\s+q\d+, q\d+, (q\d+|d\d+\[\d\])$",
     "x86-64-v3": r"vfn?m(add|sub)\d+ps\s.*%ymm\d+$",
     "x86-64-v4": r"vfn?m(add|sub)\d+ps\s.*%zmm\d+$",
 }
