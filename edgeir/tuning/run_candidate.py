@@ -95,14 +95,13 @@ class Runner:
         return self._time(candidate, yardstick)
 
     def _time(self, candidate: Loaded, yardstick: Loaded | None) -> dict[str, Any]:
-        before = [] if yardstick is None else timed(yardstick, 2 * FEWEST_REPEATS)
-        first = candidate.seconds(1, 1)[0]
-        if before and first > HOPELESS * min(before):
-            times = [first]
+        first = candidate.seconds(1, 1)
+        if yardstick is None:
+            (times,), before = timed([candidate]), []
+        elif first[0] > HOPELESS * min(before := yardstick.seconds(1, FEWEST_REPEATS)):
+            times = first
         else:
-            times = timed(candidate)
-            # The default on both sides of the candidate, so that a change of the machine's speed shows in both.
-            before += [] if yardstick is None else timed(yardstick, FEWEST_REPEATS)
+            times, before = timed([candidate, yardstick])
         return {
             "error": "",
             "detail": "",
@@ -154,15 +153,22 @@ def _unwritten(shape: Sequence[int], dtype: str) -> np.ndarray:
     return empty
 
 
-def timed(loaded: Loaded, most: int = MOST_REPEATS) -> list[float]:
-    """Seconds of one run, over repeats that go on until the fastest ones agree."""
-    loaded.run()
-    once = loaded.seconds(1, 1)[0]
-    number = max(1, int(SHORTEST_REPEAT / max(once, 1e-9)))
-    times: list[float] = []
-    while len(times) < most:
-        times += loaded.seconds(number, FEWEST_REPEATS)
-        fastest = sorted(times)[:3]
-        if fastest[-1] <= STABLE * fastest[0] or sum(times) * number > LONGEST_TIMING:
+def timed(kernels: Sequence[Loaded]) -> list[list[float]]:
+    """Seconds of one run of each kernel, over repeats that go on until the fastest ones of each agree.
+
+    The kernels take turns and get equally many repeats, so that a change of the machine's speed meets all of them, and
+    none gains by a longer wait for a lucky moment.
+    """
+    numbers = []
+    for kernel in kernels:
+        kernel.run()
+        numbers.append(max(1, int(SHORTEST_REPEAT / max(kernel.seconds(1, 1)[0], 1e-9))))
+    times: list[list[float]] = [[] for _ in kernels]
+    while len(times[0]) < MOST_REPEATS:
+        for kernel, number, found in zip(kernels, numbers, times, strict=True):
+            found += kernel.seconds(number, FEWEST_REPEATS)
+        fastest = [sorted(found)[:3] for found in times]
+        spent = max(number * sum(found) for number, found in zip(numbers, times, strict=True))
+        if all(three[-1] <= STABLE * three[0] for three in fastest) or spent > LONGEST_TIMING:
             break
     return times

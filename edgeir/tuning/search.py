@@ -37,6 +37,9 @@ HOPELESS_TEMPLATE = 3.0
 
 ATTEMPTS = 40
 
+CONFIRMED = 4
+"""Measurements of a configuration after which it may stay the best."""
+
 
 class Search:
     """The search of one kernel.
@@ -75,6 +78,11 @@ class Search:
     def best_ratio(self) -> float:
         """Seconds of the fastest configuration by the default's; 1 before anything faster was found."""
         return min([1.0, *(ratio for _, ratio in self.measured.values())])
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the best is the default, or was measured often enough: the fastest of many is partly luck."""
+        return self.best_ratio >= 1 or len(self._ratios[self.best.key]) >= CONFIRMED
 
     def learn(self, records: Sequence[Record], *, teach: bool = True) -> None:
         """Takes measurements in; `teach` hands them to the model too, if it is used."""

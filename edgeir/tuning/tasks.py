@@ -34,8 +34,8 @@ class KernelTask:
         templates: those that can schedule it, in order of preference.
         spaces: template name → its space.
         default: template name and configuration that are used without tuning.
-        others: bytes of the model's other constants, which pass the caches between two runs; twice the last cache at
-            most.
+        others: bytes of the model's other constants, which pass the caches between two runs; as many as surely fill
+            the last cache where it does not hold all.
     """
 
     name: str
@@ -157,8 +157,7 @@ def kernel_tasks(
         if step.lowering is not None:
             counts[step.key] = counts.get(step.key, 0) + 1
             first.setdefault(step.key, step)
-    constants = constant_bytes(graph.constants)
-    most = 2 * (target.l3_bytes or target.l2_bytes)
+    constants, cache = constant_bytes(graph.constants), target.l3_bytes or target.l2_bytes
     tasks = []
     for key, step in first.items():
         if known is not None and key in known:
@@ -169,7 +168,8 @@ def kernel_tasks(
                 raise EdgeIRError("a kernel does not read back from its text", where=str(step.node))
             if known is not None:
                 known[key] = made
-        others = min(most, constants - constant_bytes(step.node.present_inputs))
+        # Where the constants do not fit the last cache, all of them come from memory.
+        others = 2 * cache if constants > cache else constants - constant_bytes(step.node.present_inputs)
         tasks.append(replace(made, name=step.lowering.task.name, count=counts[key], others=others))
     return tasks
 

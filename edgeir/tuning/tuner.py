@@ -162,20 +162,25 @@ class Tuner:
         for item in self.progress:
             if item.default_seconds is None and item.looks < DEFAULT_ATTEMPTS:
                 return item
+        for item in self.progress:
+            if not item.search.is_confirmed:
+                return item
         best = max(self.progress, key=lambda item: item.expected_gain, default=None)
         return best if best is not None and best.expected_gain > 0 else None
 
     def _step(self, item: Progress, count: int) -> None:
         first = item.default_seconds is None
-        item.looks += first
-        # A first look at each kernel: the default of every template. The next ones, if it failed: itself.
-        again = [item.search.default] if first and item.trials else []
-        candidates = again or item.search.propose(min(count, len(item.task.templates)) if first else count)
-        before = item.search.best_ratio
-        if candidates:
-            item.take(self._measurer.measure(item.task, candidates, self._keep))
-        if item.search.best_ratio < before:
-            # The fastest of many measurements is partly luck; a second one decides with it.
+        if first or item.search.is_confirmed:
+            item.looks += first
+            # A first look at each kernel: the default of every template. The next ones, if it failed: itself.
+            again = [item.search.default] if first and item.trials else []
+            candidates = again or item.search.propose(min(count, len(item.task.templates)) if first else count)
+            if candidates:
+                item.take(self._measurer.measure(item.task, candidates, self._keep))
+        for _ in range(self._batch):
+            if item.search.is_confirmed:
+                break
+            # The next best may take the place of one that was only lucky, and is measured again then.
             item.take(self._measurer.measure(item.task, [item.search.best], self._keep))
         if not first:
             item.history.append(item.search.best_ratio)

@@ -8,6 +8,7 @@ import pytest
 
 from edgeir.tuning.loaded import LEAST_BYTES, load
 from edgeir.tuning.problem import KERNEL
+from edgeir.tuning.run_candidate import FEWEST_REPEATS, MOST_REPEATS, timed
 
 
 class Library:
@@ -76,3 +77,26 @@ def test_otherwise_the_same_arguments_are_repeated(floats: int, others: int, rem
     assert len(kernel.sets) == 1
     assert kernel.seconds(3, 2) == [1.0, 1.0]
     assert len(library.calls) == 6 and len(set(library.calls)) == 1
+
+
+class Timed:
+    """A kernel whose repeats take the times of a list, again and again."""
+
+    def __init__(self, times: list[float]) -> None:
+        self.times, self.repeats = times, 0
+
+    def run(self) -> None:
+        pass
+
+    def seconds(self, number: int, repeat: int) -> list[float]:
+        self.repeats += repeat
+        return [self.times[index % len(self.times)] for index in range(self.repeats - repeat, self.repeats)]
+
+
+def test_kernels_get_equally_many_repeats_until_all_are_stable() -> None:
+    steady, restless = Timed([1e-5]), Timed([1e-5 * 1.02**index for index in range(MOST_REPEATS + 1)])
+    kernels: Any = [steady, restless]
+    first, second = timed(kernels)
+    assert len(first) == len(second) == MOST_REPEATS
+    (alone,) = timed(kernels[:1])
+    assert len(alone) == FEWEST_REPEATS
