@@ -58,8 +58,9 @@ def test_records_of_the_board_are_used_for_the_board(board: str, tmp_path: Path)
     assert all(record.minimum and record.yardstick for record in good)
     run("compile", model, *options, "-o", output)
     manifest = json.loads((output / "manifest.json").read_text())
+    # Kernels of other pipelines were measured, too, and whole models.
     measured = {record.context.kernel for record in good}
-    assert 1 <= len(manifest["tuned_kernels"]) == len(measured)
+    assert 4 <= len(manifest["tuned_kernels"]) <= len(measured)
     assert verify_on(device_named(f"qemu-aarch64:{TARGET}"), output).passed
     # Nothing that was measured on the board counts for this machine.
     run("compile", model, "-t", "host", "--threads", 1, "--records", records, "-o", tmp_path / "host")
