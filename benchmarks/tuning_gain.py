@@ -69,9 +69,13 @@ def _tuned(item: Network, threads: int, minutes: float, records: Path) -> dict[s
 
     options = TuneOptions(item.path, "host", item.shapes, minutes=minutes, threads=threads, records=records)
     found = tune(options, running.append, note)
-    kernels = list(found.kernels)
-    known = {"trials": found.trials, "passes": found.passes, "kernels": kernels, "progress": progress}
-    return {**known, "early": early(progress)}
+    return {
+        "trials": found.trials,
+        "passes": found.passes,
+        "kernels": list(found.kernels),
+        "progress": progress,
+        "early": early(progress),
+    }
 
 
 def early(progress: Sequence[tuple[float, float]], seconds: float = 240.0) -> float | None:

@@ -12,7 +12,17 @@ from tvm import te
 from tvm.s_tir.schedule import LoopRV
 
 from edgeir.schedules.conv_problem import ConvProblem
-from edgeir.schedules.conv_stages import ACCUMULATE, RESULT, TirSchedule, inline_epilogue, reduce_axis, stage
+from edgeir.schedules.conv_stages import (
+    ACCUMULATE,
+    RESULT,
+    TirSchedule,
+    inline_epilogue,
+    loop_extent,
+    reduce_axis,
+    stage,
+)
+from edgeir.schedules.prefetch import mark_prefetch, prefetch_choices
+from edgeir.schedules.task import Task
 from edgeir.targets.target import Target
 
 
@@ -236,6 +246,34 @@ def schedule_pixels(
     cut_tail(schedule, t)
     schedule.parallel(schedule.fuse(*order))
     sums.accumulate(schedule)
+
+
+def pixel_tiles(schedule: TirSchedule, problem: ConvProblem, chunk: int, outer: str) -> list[tuple[LoopRV, int]]:
+    """The loops over register tiles that `schedule_pixels` made, and how many iterations share a panel of weights."""
+    (out,) = schedule.get_output_blocks(schedule.get_sblock("root"))
+    pieces, tiles = schedule.get_loops(out)[:-4][-1], schedule.get_loops(out)[-4]
+    chunks = problem.pixels // chunk
+    shared = [(pieces, chunks)] if outer == "channels" and chunks > 1 else []
+    return [*shared, (tiles, loop_extent(schedule, tiles))]
+
+
+def fetch_choices(task: Task, problem: ConvProblem, block: int, target: Target) -> Sequence[int | str | bool]:
+    """Values of the knob "prefetch" of a convolution whose output channels are computed in such blocks."""
+    packed = packed_shape(problem, block, 1)
+    assert problem.weight_operand is not None
+    return prefetch_choices(task, problem.weight_operand, problem.pixels, packed[0], math.prod(packed), target)
+
+
+def fetch_panels(schedule: TirSchedule, panels: int, tiles: Sequence[tuple[LoopRV, int]]) -> None:
+    """Has each panel of weights fetched while the one before it is used, if there is a next one and several tiles.
+
+    Args:
+        schedule: with the float sums of register tiles.
+        panels: of weights.
+        tiles: the loops over register tiles, and how many iterations share a panel.
+    """
+    if panels > 1 and math.prod(count for _, count in tiles) > 1:
+        mark_prefetch(schedule, schedule.get_loops(schedule.get_sblock(f"{ACCUMULATE}_update"))[-5], tiles)
 
 
 FLOAT_SUMS = TileSums(lambda schedule: accumulate_in_registers(schedule, reduction=4))

@@ -19,18 +19,19 @@ from tvm.s_tir.schedule import LoopRV
 from edgeir.schedules.conv_dense import (
     accumulate_pixels,
     accumulate_rows,
+    fetch_choices,
+    fetch_panels,
     output_block,
     pack_weight,
     packed_shape,
+    pixel_tiles,
     result_of_pixels,
     result_of_rows,
     schedule_pixels,
     schedule_rows,
 )
-from edgeir.schedules.conv_pointwise import pixel_tiles
 from edgeir.schedules.conv_problem import ConvProblem, conv_problem, is_plain_float_conv
 from edgeir.schedules.conv_stages import (
-    ACCUMULATE,
     TirSchedule,
     check_config,
     kernel_function,
@@ -40,7 +41,7 @@ from edgeir.schedules.conv_stages import (
     workspace_bytes,
     zero_padded,
 )
-from edgeir.schedules.prefetch import mark_prefetch, prefetch_choices, with_prefetch
+from edgeir.schedules.prefetch import with_prefetch
 from edgeir.schedules.register_tile import choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
@@ -76,17 +77,13 @@ class ConvDirect:
         problem = conv_problem(task)
         block = output_block(problem, target)
         rows, columns = problem.out_spatial
-        packed = packed_shape(problem, block, 1)
-        assert problem.weight_operand is not None
         return {
             "tile_rows": [n for n in (1, 2, 4) if n <= rows],
             "tile_columns": list(range(1, min(problem.pixels, max(columns, 8), target.vector_registers) + 1)),
             "blocks": divisors(-(-problem.out_group // block), 8),
             "outer": ["channels", "pixels"],
             "walk": ["rows", "flat"] if problem.out_block else ["rows"],
-            "prefetch": prefetch_choices(
-                task, problem.weight_operand, problem.pixels, packed[0], math.prod(packed), target
-            ),
+            "prefetch": fetch_choices(task, problem, block, target),
         }
 
     def default(self, task: Task, target: Target) -> Config:
@@ -127,7 +124,8 @@ class ConvDirect:
                 return result_of_pixels(problem, block, blocks, accumulate_pixels(problem, block, blocks, x, inputs[1]))
             return result_of_rows(problem, block, blocks, accumulate_rows(problem, block, blocks, x, inputs[1]))
 
-        placeholders, outputs = task.build(anchor, {index: packed_shape(problem, block, blocks)})
+        packed = packed_shape(problem, block, blocks)
+        placeholders, outputs = task.build(anchor, {index: packed})
         schedule = new_schedule(task, placeholders, outputs)
         schedule_copies(schedule, parallel=True)
         rows, columns = int(config["tile_rows"]), int(config["tile_columns"])
@@ -138,13 +136,11 @@ class ConvDirect:
         else:
             schedule_rows(schedule, problem, block, blocks, (rows, columns), outer)
             tiles = _row_tiles(schedule, problem, rows, outer)
-        packed = packed_shape(problem, block, blocks)
-        fetched = bool(config["prefetch"]) and packed[0] > 1 and math.prod(count for _, count in tiles) > 1
-        if fetched:
-            mark_prefetch(schedule, schedule.get_loops(schedule.get_sblock(f"{ACCUMULATE}_update"))[-5], tiles)
+        if config["prefetch"]:
+            fetch_panels(schedule, packed[0], tiles)
         func = kernel_function(schedule, problem, target)
         return Kernel(
-            func=with_prefetch(func, index, outer=1, inner=2) if fetched else func,
+            func=with_prefetch(func, index, outer=1, inner=2),
             pack={index: pack_weight(problem, block, blocks)},
             workspace_bytes=workspace_bytes(problem, task.anchor_inputs[0].shape),
         )

@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tvm import te
-from tvm.s_tir.schedule import LoopRV
 
 from edgeir.schedules.conv_dense import (
     accumulate_pixels,
+    fetch_choices,
+    fetch_panels,
     pack_weight,
     packed_shape,
+    pixel_tiles,
     result_of_pixels,
     schedule_pixels,
 )
@@ -28,12 +30,11 @@ from edgeir.schedules.conv_stages import (
     TirSchedule,
     check_config,
     kernel_function,
-    loop_extent,
     new_schedule,
     schedule_copies,
 )
 from edgeir.schedules.narrow_block import mark_sums, mark_whole, only_halves, used_lanes, with_narrow_blocks
-from edgeir.schedules.prefetch import mark_prefetch, prefetch_choices, with_prefetch, worth_prefetch
+from edgeir.schedules.prefetch import with_prefetch, worth_prefetch
 from edgeir.schedules.register_tile import RegisterTile, choose_tile, divisors, total_cycles, vectors_per_block
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
@@ -64,16 +65,12 @@ class ConvPointwise:
     def space(self, task: Task, target: Target) -> Mapping[str, Sequence[int | str | bool]]:
         """Pixels and channel blocks of a register tile, pixels of a chunk, the outermost loop, and fetched weights."""
         problem = conv_problem(task)
-        packed = packed_shape(problem, problem.out_block, 1)
-        assert problem.weight_operand is not None
         return {
             "tile_pixels": list(range(1, min(problem.pixels, target.vector_registers) + 1)),
             "blocks": divisors(-(-problem.out_group // problem.out_block), 8),
             "chunk_pixels": divisors(problem.pixels, problem.pixels),
             "outer": ["channels", "pixels"],
-            "prefetch": prefetch_choices(
-                task, problem.weight_operand, problem.pixels, packed[0], math.prod(packed), target
-            ),
+            "prefetch": fetch_choices(task, problem, problem.out_block, target),
         }
 
     def default(self, task: Task, target: Target) -> Config:
@@ -135,26 +132,16 @@ class ConvPointwise:
         tile, chunk = int(config["tile_pixels"]), int(config["chunk_pixels"])
         schedule_pixels(schedule, problem, blocks, tile, chunk, str(config["outer"]))
         tiles = pixel_tiles(schedule, problem, chunk, str(config["outer"]))
-        fetched = bool(config["prefetch"]) and packed[0] > 1 and math.prod(count for _, count in tiles) > 1
-        if fetched:
-            mark_prefetch(schedule, schedule.get_loops(schedule.get_sblock(f"{ACCUMULATE}_update"))[-5], tiles)
+        if config["prefetch"]:
+            fetch_panels(schedule, packed[0], tiles)
         lanes = used_lanes(problem, target)
         narrow = lanes < block and blocks == problem.out_blocks
         if narrow:
             _mark_narrow(schedule, lanes, only_halves(blocks, target))
         func = kernel_function(schedule, problem, target)
-        func = with_prefetch(func, index, outer=1, inner=2) if fetched else func
+        func = with_prefetch(func, index, outer=1, inner=2)
         func = with_narrow_blocks(func) if narrow else func
         return Kernel(func=func, pack={index: pack_weight(problem, block, blocks)})
-
-
-def pixel_tiles(schedule: TirSchedule, problem: ConvProblem, chunk: int, outer: str) -> list[tuple[LoopRV, int]]:
-    """The loops over register tiles that `schedule_pixels` made, and how many iterations share a panel of weights."""
-    (out,) = schedule.get_output_blocks(schedule.get_sblock("root"))
-    pieces, tiles = schedule.get_loops(out)[:-4][-1], schedule.get_loops(out)[-4]
-    chunks = problem.pixels // chunk
-    shared = [(pieces, chunks)] if outer == "channels" and chunks > 1 else []
-    return [*shared, (tiles, loop_extent(schedule, tiles))]
 
 
 def _mark_narrow(schedule: TirSchedule, lanes: int, halves: bool) -> None:

@@ -19,7 +19,7 @@ from edgeir.schedules.loops import worth_threads
 from edgeir.schedules.movement_formula import Movement, NotMovementError, movement_of
 from edgeir.schedules.movement_loops import movement_loops
 from edgeir.schedules.movement_tile import Tile, tiles
-from edgeir.schedules.stage_knobs import PARALLEL
+from edgeir.schedules.stage_knobs import PARALLEL, check_given
 from edgeir.schedules.task import Kernel, Task
 from edgeir.schedules.template import Config
 from edgeir.schedules.workspace import workspace_bytes
@@ -99,10 +99,8 @@ class DataMovement:
         Raises:
             EdgeIRError: a knob or a value is not in the space, or no tile fits.
         """
-        plan, space = self.plan(task, target), self.space(task, target)
-        for name, value in config.items():
-            if name not in space or value not in space[name]:
-                raise EdgeIRError("wrong knobs", where=self.name, expected=dict(space), got=dict(config))
+        plan = self.plan(task, target)
+        check_given(config, self.space(task, target), self.name)
         config = {**self.default(task, target), **config}
         tile = next(tile for tile in plan.tiles if tile.name == config["tile"])
         cycles = tile.cycles

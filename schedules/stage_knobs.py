@@ -51,10 +51,15 @@ class StageKnobs:
         Raises:
             EdgeIRError: a knob or a value is not in the space.
         """
-        for name, value in config.items():
-            if name not in space or value not in space[name]:
-                raise EdgeIRError("wrong knobs", where=where, expected=dict(space), got=dict(config))
+        check_given(config, space, where)
         return StageKnobs(**config)  # pyright: ignore[reportArgumentType]
+
+
+def check_given(config: Config, space: Mapping[str, Sequence[int | str | bool]], where: str) -> None:
+    """Raises `EdgeIRError` unless the knobs that are given are in the space; others may be left out."""
+    for name, value in config.items():
+        if name not in space or value not in space[name]:
+            raise EdgeIRError("wrong knobs", where=where, expected=dict(space), got=dict(config))
 
 
 DEFAULT = StageKnobs()

@@ -66,13 +66,15 @@ def build(graph: Graph, target: Target, threads: int | None = None, scheduler: S
     for step in planned:
         if step.lowering is not None and step.key not in scheduled:
             scheduled[step.key] = schedule(step.lowering.task)
-    module, constant_bytes = relax_module(graph, planned, scheduled, arena=target.gpu is None)
+    # Kernels for a GPU take no offsets.
+    arena = target.gpu is None
+    module, constant_bytes = relax_module(graph, planned, scheduled, arena)
     if target.gpu is not None:
         module = bound_functions(module, target)
     tvm_target = tvm.target.Target(target.tvm_config())
     recorded: list[int] = []
     with tvm_target:
-        executable = relax.build(module, tvm_target, relax_pipeline=_pipeline(recorded, target), tir_pipeline="s_tir")
+        executable = relax.build(module, tvm_target, relax_pipeline=_pipeline(recorded, arena), tir_pipeline="s_tir")
     workspace = max((s.kernel.workspace_bytes for s in scheduled.values()), default=0)
     calls = tuple(scheduled[step.key].task.name for step in planned.calls)
     return Lowered(
@@ -91,17 +93,16 @@ def default_scheduler(target: Target) -> Scheduler:
     return choose
 
 
-def _pipeline(recorded: list[int], target: Target) -> tvm.transform.Pass:
+def _pipeline(recorded: list[int], arena: bool) -> tvm.transform.Pass:
     """Memory planning and lowering of `main`; nothing that would touch or fuse kernels.
 
     TVM's RewriteDataflowReshape is left out: it would turn the copies that keep results apart into views.
 
     Args:
         recorded: receives the peak of the planned memory in bytes.
-        target: on a GPU, storages are reused whole: its kernels take no offsets.
+        arena: whether intermediate results share one storage; else TVM reuses storages whole.
     """
     passes = relax.transform
-    one = target.gpu is None
 
     @tvm.transform.module_pass(opt_level=0, name="record_memory")
     def record(module: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
@@ -113,10 +114,10 @@ def _pipeline(recorded: list[int], target: Target) -> tvm.transform.Pass:
             passes.ToNonDataflow(),
             passes.RemovePurityChecking(),
             passes.CallTIRRewrite(),
-            *([] if one else [passes.StaticPlanBlockMemory()]),
+            *([] if arena else [passes.StaticPlanBlockMemory()]),
             passes.LowerAllocTensor(),
             views_of_storage,
-            *([one_arena] if one else []),
+            *([one_arena] if arena else []),
             passes.KillAfterLastUse(),
             record,
             passes.LowerRuntimeBuiltin(),

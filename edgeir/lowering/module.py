@@ -264,9 +264,7 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def relax_module(
-    graph: Graph, plan: Plan, scheduled: Mapping[str, Scheduled], arena: bool = False
-) -> tuple[tvm.IRModule, int]:
+def relax_module(graph: Graph, plan: Plan, scheduled: Mapping[str, Scheduled], arena: bool) -> tuple[tvm.IRModule, int]:
     """The module of `main` and the kernels, and the bytes of its constants.
 
     Args:
